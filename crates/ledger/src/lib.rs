@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+pub mod apply;
+pub mod bill;
+pub mod book;
+mod connection;
+pub mod day;
+pub mod difference;
+pub mod migrate;
+pub mod position;
+mod schema;
+pub mod trade;
+
+pub use apply::{Applied, ApplyError, Batch, Content, Message, apply};
+pub use connection::{ConnectError, connect};
+pub use migrate::{MigrateError, check_schema, migrate};
+
+/// The database's connection, as every function here takes it first. The caller owns the transaction
+/// unless the function says otherwise.
+pub use diesel::pg::PgConnection as Connection;
