@@ -593,3 +593,75 @@ pub fn settle(
     .execute(conn)
     .map(|_| ())
 }
+
+/// A row of a run's bill that matched: the ledger said the same.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Matched {
+    #[diesel(sql_type = Text)]
+    pub business: String,
+    #[diesel(sql_type = Text)]
+    pub trade_no: String,
+    #[diesel(sql_type = Text)]
+    pub request_no: String,
+    #[diesel(sql_type = Text)]
+    pub out_trade_no: String,
+    #[diesel(sql_type = Timestamptz)]
+    pub moved_at: DateTime<Utc>,
+    #[diesel(sql_type = BigInt)]
+    pub receipt_fen: i64,
+}
+
+/// The rows of a run's bill that matched, in the bill's order, one by one through a cursor. They are the rows that
+/// the run listed nowhere else, and bills do not change, so this is what the run saw. Must run in a transaction.
+pub fn for_each_matched<E: From<diesel::result::Error>>(
+    conn: &mut PgConnection,
+    app_id: &AppId,
+    day: BillDay,
+    run: &Run,
+    mut each: impl FnMut(Matched) -> Result<(), E>,
+) -> Result<(), E> {
+    sql_query(
+        "DECLARE matched NO SCROLL CURSOR FOR
+         SELECT business, trade_no, request_no, out_trade_no, completed_at AS moved_at, receipt_fen
+           FROM (SELECT r.*, row_number() OVER (PARTITION BY trade_no, business, request_no
+                                                ORDER BY entry, line) AS ordinal
+                   FROM bill_row r WHERE app_id = $1 AND bill_id = $2) AS r
+          WHERE NOT EXISTS (
+                SELECT 1 FROM reconciliation_item i
+                 WHERE i.app_id = $1 AND i.day = $3 AND i.run_no = $4 AND i.business = r.business
+                   AND i.trade_no = r.trade_no AND i.request_no = r.request_no AND i.ordinal = r.ordinal)
+          ORDER BY entry, line",
+    )
+    .bind::<Text, _>(app_id.as_str())
+    .bind::<BigInt, _>(run.bill_id)
+    .bind::<Date, _>(day.date())
+    .bind::<Integer, _>(run.run_no)
+    .execute(conn)?;
+    loop {
+        let rows: Vec<Matched> =
+            sql_query(format!("FETCH {ROWS_A_FETCH} FROM matched")).load(conn)?;
+        let last = rows.len() < ROWS_A_FETCH;
+        for row in rows {
+            each(row)?;
+        }
+        if last {
+            break;
+        }
+    }
+    sql_query("CLOSE matched").execute(conn)?;
+    Ok(())
+}
+
+/// The bill a run compared.
+pub fn bill_of(
+    conn: &mut PgConnection,
+    app_id: &AppId,
+    run: &Run,
+) -> QueryResult<crate::bill::Stored> {
+    sql_query(
+        "SELECT bill_id, rows, net_fen, fee_fen, sha256, file FROM bill WHERE app_id = $1 AND bill_id = $2",
+    )
+    .bind::<Text, _>(app_id.as_str())
+    .bind::<BigInt, _>(run.bill_id)
+    .get_result(conn)
+}

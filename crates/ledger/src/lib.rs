@@ -8,6 +8,7 @@ pub mod day;
 pub mod difference;
 pub mod migrate;
 pub mod position;
+pub mod quarantine;
 mod schema;
 pub mod trade;
 
@@ -18,3 +19,5 @@ pub use migrate::{MigrateError, check_schema, migrate};
 /// The database's connection, as every function here takes it first. The caller owns the transaction
 /// unless the function says otherwise.
 pub use diesel::pg::PgConnection as Connection;
+/// What a query of this crate fails with where only SQL can fail.
+pub use diesel::result::Error as QueryError;

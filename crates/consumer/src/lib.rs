@@ -1,0 +1,7 @@
+#![doc = include_str!("../README.md")]
+
+mod consumer;
+mod judge;
+mod metrics;
+
+pub use consumer::{Consumer, OpenError, Settings, Step, StepError};

@@ -1,0 +1,390 @@
+use std::collections::HashMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use ledger::bill::Stored;
+use ledger::day::{self, Carried, DayLock, Identity, Item, Run, Settled, Side};
+use ledger::difference::{self, Difference};
+use ledger::{Connection, QueryError};
+use payment::{BillDay, Fen};
+use sha2::{Digest, Sha256};
+
+use crate::bucket::{Bucket, Buckets};
+use crate::kind::Kind;
+use crate::matching::{Finding, Terms, compare};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the database did not take the run")]
+    Database(#[from] QueryError),
+    #[error(
+        "the run does not add up: the buckets hold {rows} bill rows of {bill} and {movements} movements of \
+         {ledger}, the bill has {bill_rows} rows of {bill_net}, the ledger {ledger_movements} movements of \
+         {ledger_net}; nothing was stored"
+    )]
+    DoesNotAddUp {
+        rows: i64,
+        bill: Fen,
+        movements: i64,
+        ledger: Fen,
+        bill_rows: i64,
+        bill_net: Fen,
+        ledger_movements: i64,
+        ledger_net: Fen,
+    },
+    #[error("the day's amounts do not fit into this system's sums")]
+    TooLarge,
+}
+
+/// Compares a day's bill with the ledger and stores the result. Must run in a transaction that sees one state
+/// of the database throughout (repeatable read). Memory grows with what differs, not with the day.
+pub(crate) fn run(
+    conn: &mut Connection,
+    day: &DayLock,
+    bill: &Stored,
+    terms: &Terms,
+    started_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(), RunError> {
+    let run_no = day::last_run_no(conn, day.app_id(), day.day())?.unwrap_or(0) + 1;
+    let mut table =
+        Table { day, terms, buckets: Buckets::default(), items: Vec::new(), found: Vec::new() };
+
+    let mut alone = Vec::new();
+    let mut group: Vec<Side> = Vec::new();
+    day::for_each_side(conn, day, bill.bill_id, |side| {
+        if group.first().is_some_and(|first| first.identity() != side.identity()) {
+            table.place_group(std::mem::take(&mut group), &mut alone)?;
+        }
+        group.push(side);
+        Ok::<(), RunError>(())
+    })?;
+    table.place_group(group, &mut alone)?;
+
+    for sides in alone.chunks(LOOKUPS_AT_ONCE) {
+        let elsewhere = Elsewhere::look_up(conn, day, sides)?;
+        for side in sides {
+            table.place_alone(side, &elsewhere)?;
+        }
+    }
+    let carried_in = day::carried_in(conn, day)?;
+    let carried_differences = settle_carried(conn, day, &carried_in, terms)?;
+    table.found.extend(carried_differences);
+
+    let Table { buckets, items, found, .. } = table;
+    let (ledger_movements, ledger_net_fen) = day::ledger_totals(conn, day)?;
+    check_sums(&buckets, bill, ledger_movements, ledger_net_fen)?;
+
+    let reason = format!("run {run_no} of {}", day.day());
+    let changes = difference::update(conn, day.app_id(), day.day(), &found, &reason, now)?;
+    let column = |pick: fn(&crate::bucket::Tally) -> i64| {
+        Bucket::ALL.iter().map(|bucket| pick(buckets.of(*bucket))).collect::<Vec<i64>>()
+    };
+    let run = Run {
+        run_no,
+        bill_id: bill.bill_id,
+        started_at,
+        finished_at: now,
+        bill_rows: bill.rows,
+        bill_net_fen: bill.net_fen,
+        ledger_movements,
+        ledger_net_fen,
+        counts: column(|tally| tally.count),
+        rows_of: column(|tally| tally.bill_rows),
+        movements_of: column(|tally| tally.ledger_movements),
+        bill_fen_of: column(|tally| tally.bill.get()),
+        ledger_fen_of: column(|tally| tally.ledger.get()),
+        opened: changes.opened,
+        reopened: changes.reopened,
+        resolved: changes.resolved,
+        unchanged: changes.unchanged,
+    };
+    day::store_run(conn, day, &run)?;
+    day::store_items(conn, day, run_no, &items)?;
+    let carried: Vec<&Item> =
+        items.iter().filter(|item| item.bucket == Bucket::Carried.as_str()).collect();
+    day::carry(conn, day, &carried, now)?;
+    Ok(())
+}
+
+const LOOKUPS_AT_ONCE: usize = 4096;
+
+/// What a run has placed so far.
+struct Table<'d> {
+    day: &'d DayLock,
+    terms: &'d Terms,
+    buckets: Buckets,
+    items: Vec<Item>,
+    found: Vec<Difference>,
+}
+
+impl Table<'_> {
+    /// Places both sides of one identity; a side without the other goes to `alone`.
+    fn place_group(&mut self, group: Vec<Side>, alone: &mut Vec<Side>) -> Result<(), RunError> {
+        let mut movement = None;
+        let mut rows = Vec::new();
+        for side in group {
+            if side.is_bill {
+                rows.push(side);
+            } else {
+                movement = Some(side);
+            }
+        }
+        let mut rows = rows.into_iter();
+        match (rows.next(), movement) {
+            (Some(row), Some(movement)) => {
+                let findings = compare(&row, &movement, self.terms);
+                let bucket = if findings.is_empty() { Bucket::Matched } else { Bucket::Open };
+                self.place(bucket, Some(&row), Some(&movement), 1, None, &findings)?;
+            }
+            (row, movement) => alone.extend(row.or(movement)),
+        }
+        for (ordinal, row) in (2..).zip(rows) {
+            self.place_duplicate(&row, ordinal)?;
+        }
+        Ok(())
+    }
+
+    fn place_duplicate(&mut self, row: &Side, ordinal: i32) -> Result<(), RunError> {
+        let finding = Finding {
+            kind: Kind::DuplicateInBill,
+            bill_fen: Some(row.receipt_fen),
+            ledger_fen: None,
+        };
+        self.place(Bucket::Open, Some(row), None, ordinal, None, &[finding])
+    }
+
+    /// Places a row or movement whose other side is not on this day.
+    fn place_alone(&mut self, side: &Side, elsewhere: &Elsewhere) -> Result<(), RunError> {
+        let (row, movement) = if side.is_bill { (Some(side), None) } else { (None, Some(side)) };
+        let Some(other) = elsewhere.other_side(side) else {
+            let at_the_end = side.moved_at >= self.day.day().end() - self.terms.carry_window
+                && side.moved_at < self.day.day().end();
+            if at_the_end && !elsewhere.next_day_was_run {
+                return self.place(Bucket::Carried, row, movement, 1, None, &[]);
+            }
+            let finding = missing(side.is_bill, side.receipt_fen, elsewhere.state_of(side));
+            return self.place(Bucket::Open, row, movement, 1, None, &[finding]);
+        };
+        // The movement's own day has a row for it already: this one is a repetition.
+        if side.is_bill && elsewhere.has_own_row(other) {
+            return self.place_duplicate(side, 1);
+        }
+        let next_day = self.day.day().next().date();
+        if other.day == next_day && !elsewhere.next_day_was_run {
+            return self.place(Bucket::Carried, row, movement, 1, None, &[]);
+        }
+        let findings = if side.is_bill {
+            compare(side, other, self.terms)
+        } else {
+            compare(other, side, self.terms)
+        };
+        let bucket = if findings.is_empty() { Bucket::Explained } else { Bucket::Open };
+        self.place(bucket, row, movement, 1, Some(other.day), &findings)
+    }
+
+    fn place(
+        &mut self,
+        bucket: Bucket,
+        row: Option<&Side>,
+        movement: Option<&Side>,
+        ordinal: i32,
+        linked_day: Option<NaiveDate>,
+        findings: &[Finding],
+    ) -> Result<(), RunError> {
+        let fen = |side: Option<&Side>| side.map(|side| Fen::new(side.receipt_fen));
+        self.buckets.put(bucket, fen(row), fen(movement)).ok_or(RunError::TooLarge)?;
+        let Some(side) = row.or(movement) else { return Ok(()) };
+        if bucket != Bucket::Matched {
+            self.items.push(Item {
+                bucket: bucket.as_str().to_owned(),
+                business: side.business.clone(),
+                trade_no: side.trade_no.clone(),
+                request_no: side.request_no.clone(),
+                ordinal,
+                out_trade_no: side.out_trade_no.clone(),
+                moved_at: side.moved_at,
+                bill_fen: row.map(|side| side.receipt_fen),
+                ledger_fen: movement.map(|side| side.receipt_fen),
+                linked_day,
+            });
+        }
+        // The ledger's order number is the merchant's own; the bill's is shown where there is no other.
+        let known = movement.or(row).unwrap_or(side);
+        for finding in findings {
+            self.found.push(found(self.day, self.day.day(), known, ordinal, finding));
+        }
+        Ok(())
+    }
+}
+
+fn missing(is_bill: bool, receipt_fen: i64, state: Option<&str>) -> Finding {
+    match (is_bill, state) {
+        // The ledger holds it closed and unpaid: not silence, but a contradiction.
+        (true, Some("closed")) => {
+            Finding { kind: Kind::Status, bill_fen: Some(receipt_fen), ledger_fen: None }
+        }
+        (true, _) => {
+            Finding { kind: Kind::MissingInLedger, bill_fen: Some(receipt_fen), ledger_fen: None }
+        }
+        (false, _) => {
+            Finding { kind: Kind::MissingInBill, bill_fen: None, ledger_fen: Some(receipt_fen) }
+        }
+    }
+}
+
+/// A difference as it is kept. Its id says what it is about, not when it was found.
+fn found(lock: &DayLock, day: BillDay, side: &Side, ordinal: i32, finding: &Finding) -> Difference {
+    let mut hash = Sha256::new();
+    for part in [
+        lock.app_id().as_str(),
+        finding.kind.as_str(),
+        &side.business,
+        &side.trade_no,
+        &side.request_no,
+        &ordinal.to_string(),
+    ] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Difference {
+        difference_id: digest,
+        day: day.date(),
+        kind: finding.kind.as_str().to_owned(),
+        business: side.business.clone(),
+        trade_no: side.trade_no.clone(),
+        request_no: side.request_no.clone(),
+        out_trade_no: side.out_trade_no.clone(),
+        bill_fen: finding.bill_fen,
+        ledger_fen: finding.ledger_fen,
+        state: "open".to_owned(),
+    }
+}
+
+/// The other sides of what stood alone, on other days.
+struct Elsewhere {
+    movements: HashMap<Identity, Side>,
+    /// The first row of each identity in the bills of other days.
+    rows: HashMap<Identity, Side>,
+    /// Rows in the bill of the movement's own day, for identities with movements.
+    own_rows: HashMap<Identity, Vec<NaiveDate>>,
+    states: HashMap<String, String>,
+    next_day_was_run: bool,
+}
+
+impl Elsewhere {
+    fn look_up(conn: &mut Connection, day: &DayLock, sides: &[Side]) -> Result<Self, QueryError> {
+        let identities: Vec<Identity> = sides.iter().map(Side::identity).collect();
+        let asked: Vec<&Identity> = identities.iter().collect();
+        let trades: Vec<&str> = sides.iter().map(|side| side.trade_no.as_str()).collect();
+        let this_day = day.day().date();
+
+        let movements = day::movements_of(conn, day.app_id(), &asked)?;
+        let mut rows = HashMap::new();
+        let mut own_rows: HashMap<Identity, Vec<NaiveDate>> = HashMap::new();
+        for row in day::bill_rows_of(conn, day.app_id(), &asked)? {
+            if row.day != this_day {
+                own_rows.entry(row.identity()).or_default().push(row.day);
+                rows.entry(row.identity()).or_insert(row);
+            }
+        }
+        Ok(Elsewhere {
+            movements: movements.into_iter().map(|side| (side.identity(), side)).collect(),
+            rows,
+            own_rows,
+            states: day::trade_states(conn, day.app_id(), &trades)?.into_iter().collect(),
+            next_day_was_run: day::last_run_no(conn, day.app_id(), day.day().next())?.is_some(),
+        })
+    }
+
+    fn other_side(&self, side: &Side) -> Option<&Side> {
+        let others = if side.is_bill { &self.movements } else { &self.rows };
+        others.get(&side.identity())
+    }
+
+    fn has_own_row(&self, movement: &Side) -> bool {
+        self.own_rows.get(&movement.identity()).is_some_and(|days| days.contains(&movement.day))
+    }
+
+    fn state_of(&self, side: &Side) -> Option<&str> {
+        self.states.get(&side.trade_no).map(String::as_str)
+    }
+}
+
+/// Settles what the day before carried to this one: cleared where the other side has it by now, an open
+/// difference of its own day where not.
+fn settle_carried(
+    conn: &mut Connection,
+    day: &DayLock,
+    carried_in: &[Carried],
+    terms: &Terms,
+) -> Result<Vec<Difference>, QueryError> {
+    let mut differences = Vec::new();
+    for carried in carried_in.chunks(LOOKUPS_AT_ONCE) {
+        let identities: Vec<Identity> = carried.iter().map(Carried::identity).collect();
+        let asked: Vec<&Identity> = identities.iter().collect();
+        let trades: Vec<&str> = carried.iter().map(|carried| carried.trade_no.as_str()).collect();
+        let by_identity = |sides: Vec<Side>| -> HashMap<Identity, Side> {
+            sides.into_iter().map(|side| (side.identity(), side)).collect()
+        };
+        let movements = by_identity(day::movements_of(conn, day.app_id(), &asked)?);
+        let rows = by_identity(day::bill_rows_of(conn, day.app_id(), &asked)?);
+        let states: HashMap<String, String> =
+            day::trade_states(conn, day.app_id(), &trades)?.into_iter().collect();
+
+        let (mut cleared, mut opened) = (Vec::new(), Vec::new());
+        for carried in carried {
+            let identity = carried.identity();
+            let origin = BillDay::new(carried.day);
+            let (row, movement) = (rows.get(&identity), movements.get(&identity));
+            match (row, movement) {
+                (Some(row), Some(movement)) => {
+                    cleared.push(carried);
+                    // A notice that came late for the same day; a pair over midnight is compared on this day.
+                    if row.day == movement.day {
+                        for finding in compare(row, movement, terms) {
+                            differences.push(found(day, origin, movement, 1, &finding));
+                        }
+                    }
+                }
+                // Neither side has it any more: the bill was issued anew without it.
+                (None, None) => cleared.push(carried),
+                (Some(side), None) | (None, Some(side)) => {
+                    opened.push(carried);
+                    let state = states.get(&side.trade_no).map(String::as_str);
+                    let finding = missing(side.is_bill, side.receipt_fen, state);
+                    differences.push(found(day, origin, side, 1, &finding));
+                }
+            }
+        }
+        day::settle(conn, day, &cleared, Settled::Cleared)?;
+        day::settle(conn, day, &opened, Settled::Opened)?;
+    }
+    Ok(differences)
+}
+
+fn check_sums(
+    buckets: &Buckets,
+    bill: &Stored,
+    ledger_movements: i64,
+    ledger_net_fen: i64,
+) -> Result<(), RunError> {
+    let sum = buckets.sum().ok_or(RunError::TooLarge)?;
+    let adds_up = sum.bill_rows == bill.rows
+        && sum.bill.get() == bill.net_fen
+        && sum.ledger_movements == ledger_movements
+        && sum.ledger.get() == ledger_net_fen;
+    if adds_up {
+        return Ok(());
+    }
+    Err(RunError::DoesNotAddUp {
+        rows: sum.bill_rows,
+        bill: sum.bill,
+        movements: sum.ledger_movements,
+        ledger: sum.ledger,
+        bill_rows: bill.rows,
+        bill_net: Fen::new(bill.net_fen),
+        ledger_movements,
+        ledger_net: Fen::new(ledger_net_fen),
+    })
+}
