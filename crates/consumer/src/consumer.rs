@@ -26,7 +26,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { batch: 500, linger: Duration::from_millis(20), keep: Duration::from_secs(7 * 86_400) }
+        Settings {
+            batch: 500,
+            linger: Duration::from_millis(20),
+            keep: Duration::from_secs(7 * 86_400),
+        }
     }
 }
 
@@ -221,6 +225,7 @@ impl Consumer {
         let Some(links) = &mut self.links else { return Ok(()) };
         let ends = links.reader.ends()?;
         let oldest = links.reader.oldest_unread(&links.positions)?;
+        let oldest = oldest.into_iter().map(|(_, received_at)| received_at).min();
         self.metrics.observe(&links.positions, &ends, oldest, self.clock.now());
         let quarantined = ledger::quarantine::count(&mut links.ledger);
         self.metrics.quarantined(quarantined.map_err(StepError::Positions)?);

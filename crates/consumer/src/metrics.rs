@@ -16,15 +16,24 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Metrics> {
         let metrics = Metrics {
             applied: IntCounterVec::new(
-                Opts::new("suanpan_consumer_applied_total", "Messages taken from the log, by what became of them."),
+                Opts::new(
+                    "suanpan_consumer_applied_total",
+                    "Messages taken from the log, by what became of them.",
+                ),
                 &["outcome"],
             )?,
             dead_letters: IntCounterVec::new(
-                Opts::new("suanpan_dead_letters_total", "Messages set aside because they could not be applied."),
+                Opts::new(
+                    "suanpan_dead_letters_total",
+                    "Messages set aside because they could not be applied.",
+                ),
                 &["reason"],
             )?,
             lag: IntGaugeVec::new(
-                Opts::new("suanpan_consumer_lag_messages", "Messages in the log that are not applied yet."),
+                Opts::new(
+                    "suanpan_consumer_lag_messages",
+                    "Messages in the log that are not applied yet.",
+                ),
                 &["partition"],
             )?,
             oldest_age: Gauge::new(
@@ -60,7 +69,9 @@ impl Metrics {
         }
         for message in messages {
             match &message.content {
-                Content::Dead { reason, .. } => self.dead_letters.with_label_values(&[*reason]).inc(),
+                Content::Dead { reason, .. } => {
+                    self.dead_letters.with_label_values(&[*reason]).inc()
+                }
                 Content::Genuine { .. } | Content::Quarantined { .. } => {}
             }
         }
@@ -74,7 +85,8 @@ impl Metrics {
         now: DateTime<Utc>,
     ) {
         for (partition, next) in positions {
-            let end = ends.iter().find(|(other, _)| other == partition).map_or(*next, |(_, end)| *end);
+            let end =
+                ends.iter().find(|(other, _)| other == partition).map_or(*next, |(_, end)| *end);
             let label = format!("{}/{}", partition.topic.as_str(), partition.number);
             self.lag.with_label_values(&[label.as_str()]).set((end - next).max(0));
         }

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::http::Method;
+use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use alipay::{App, SetAside, Trust, Verdict};
+use payment::{Envelope, Provider, Source, Topic};
+use service::{Clock, Health, chain};
+use stream::{AppendError, Appender};
+use tracing::{debug, error, warn};
+use uuid::Uuid;
+
+use crate::Settings;
+use crate::body;
+use crate::ingress::LOG;
+use crate::metrics::Metrics;
+use crate::outcome::{Outcome, Refused};
+
+/// What stands behind the door.
+pub(crate) struct Door {
+    pub(crate) apps: BTreeMap<String, Arc<App>>,
+    pub(crate) appender: Appender,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+    pub(crate) settings: Settings,
+}
+
+/// `POST` with the form as body, or `GET` with it as query string. A `POST`'s query string is not part
+/// of the message: only what was signed counts.
+pub(crate) async fn notify(
+    request: HttpRequest,
+    app_id: Path<String>,
+    payload: Payload,
+    door: Data<Door>,
+) -> HttpResponse {
+    let started = Instant::now();
+    let (label, outcome) = match door.apps.get(app_id.as_str()) {
+        Some(app) => (app.app_id.as_str(), door.take(app, &request, payload).await),
+        None => (Metrics::UNKNOWN, Outcome::Refused(Refused::UNKNOWN_APP)),
+    };
+    match outcome {
+        Outcome::Accepted => debug!(app = label, "accepted a notification"),
+        // Told where the reason is known.
+        Outcome::Quarantined | Outcome::Unavailable => {}
+        Outcome::Refused(Refused { cause, .. }) => {
+            warn!(app = label, cause, "refused a notification: {cause}");
+        }
+        Outcome::TooLarge => warn!(app = label, "refused a notification: longer than the limit"),
+        Outcome::TimedOut => warn!(app = label, "gave up on a notification: its body did not come"),
+    }
+    door.metrics.answered(label, outcome, started.elapsed());
+    outcome.answer()
+}
+
+impl Door {
+    async fn take(&self, app: &App, request: &HttpRequest, payload: Payload) -> Outcome {
+        let limit_bytes = self.settings.body_limit_bytes;
+        let body = if request.method() == Method::GET {
+            Bytes::copy_from_slice(request.query_string().as_bytes())
+        } else {
+            match body::read(request, payload, limit_bytes, self.settings.read_timeout).await {
+                Ok(body) => body,
+                Err(outcome) => return outcome,
+            }
+        };
+        if body.len() > limit_bytes {
+            return Outcome::TooLarge;
+        }
+        match alipay::receive(app, &body, Trust::Active) {
+            Verdict::Genuine { notification, proof: _ } => {
+                let envelope = self.envelope(app, notification.key, body);
+                self.keep(app, envelope, Outcome::Accepted).await
+            }
+            Verdict::SetAside { reason, proof: _, key } => {
+                let code = reason.code();
+                warn!(app = %app.app_id, reason = code, "set a genuine notification aside: {code}");
+                let envelope = self.envelope(app, key, body);
+                let envelope =
+                    Envelope { topic: Topic::Quarantine, reason: Some(words(&reason)), ..envelope };
+                self.keep(app, envelope, Outcome::Quarantined).await
+            }
+            Verdict::Refused(refusal) => Outcome::Refused(Refused::by(&refusal)),
+        }
+    }
+
+    fn envelope(&self, app: &App, key: String, body: Bytes) -> Envelope {
+        Envelope {
+            id: Uuid::new_v4().to_string(),
+            topic: Topic::Notifications,
+            provider: Provider::Alipay,
+            app_id: app.app_id.clone(),
+            key: storable(&key),
+            source: Source::Notification,
+            received_at: self.clock.now(),
+            reason: None,
+            body: Vec::from(body),
+        }
+    }
+
+    /// `kept` once the envelope is committed to the log, and nothing but `Unavailable` before.
+    async fn keep(&self, app: &App, envelope: Envelope, kept: Outcome) -> Outcome {
+        let at = envelope.received_at;
+        let started = Instant::now();
+        let append = self.appender.append(envelope);
+        let appended = tokio::time::timeout(self.settings.append_timeout, append).await;
+        self.metrics.appended(started.elapsed());
+        let reason = match appended {
+            Ok(Ok(_)) => {
+                self.health.ok(LOG);
+                if kept == Outcome::Accepted {
+                    self.metrics.accepted(app.app_id.as_str(), at);
+                }
+                return kept;
+            }
+            Ok(Err(error @ (AppendError::Full | AppendError::Unavailable))) => error.to_string(),
+            Ok(Err(error @ AppendError::ZeroByte { .. })) => {
+                // This one message's fault; the log is well.
+                error!(app = %app.app_id, %error, "cannot append a notification");
+                return Outcome::Unavailable;
+            }
+            Err(_) => "an append took longer than its limit".to_owned(),
+        };
+        error!(app = %app.app_id, reason, "cannot append a notification: {reason}");
+        self.health.failed(LOG, &reason);
+        Outcome::Unavailable
+    }
+}
+
+/// The reason as it is kept: a word for programs, then the words for people.
+fn words(reason: &SetAside) -> String {
+    storable(&format!("{}: {}", reason.code(), chain(reason)))
+}
+
+/// A genuine message may hold any byte, the log's text none that is zero; and it must be kept.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
+#[cfg(test)]
+mod tests {
+    use payment::{AppId, SellerId};
+
+    use super::*;
+
+    #[test]
+    fn a_reason_is_a_word_and_then_a_sentence() {
+        let expected = AppId::parse("2021000000000001").unwrap();
+        let reason = SetAside::OtherApp { app_id: "2021\0".to_owned(), expected };
+        assert_eq!(
+            words(&reason),
+            "other_app: the message is for app `2021\u{FFFD}`, not for `2021000000000001`"
+        );
+        let expected = SellerId::parse("2088000000000001").unwrap();
+        let reason = SetAside::OtherSeller { seller_id: "2088".to_owned(), expected };
+        assert!(words(&reason).starts_with("other_seller: "));
+    }
+}

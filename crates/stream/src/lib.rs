@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+
+mod append;
+mod error;
+mod partition;
+mod read;
+mod retention;
+
+pub use append::{AppendError, AppendSettings, Appender};
+pub use error::StreamError;
+pub use partition::{Partition, create_partitions};
+pub use read::{Reader, Record};

@@ -1,0 +1,235 @@
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use consumer::Consumer;
+use ingress::Ingress;
+use prometheus::Registry;
+use reconciliation::Reconciler;
+use serde_json::json;
+use service::settings::Settings;
+use service::{Admin, Clock, Health, Shutdown, SystemClock, admin, shutdown};
+use stream::{AppendSettings, Appender};
+use tracing::{error, info, warn};
+
+use crate::cli::Common;
+use crate::setup::{self, Database, Schema};
+
+/// A room that runs as long as the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Ingress,
+    Consumer,
+    Reconciler,
+}
+
+impl Role {
+    pub(crate) const ALL: [Role; 3] = [Role::Ingress, Role::Consumer, Role::Reconciler];
+}
+
+/// Runs roles until SIGINT or SIGTERM.
+pub(crate) fn run(common: &Common, roles: &[Role]) -> anyhow::Result<ExitCode> {
+    let settings = setup::settings(common)?;
+    service::logs::start(settings.logs.format);
+    let shutdown = Shutdown::new();
+    // Before anything is started, so that no moment is without an orderly end.
+    shutdown::on_signals(&shutdown).context("cannot listen for signals")?;
+    let schema = if roles == Role::ALL { Schema::Migrate } else { Schema::Check };
+    let house = House::start(&settings, roles, schema, &shutdown)?;
+    house.announce(common)?;
+    shutdown.wait();
+    info!("stopping");
+    house.stop()?;
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn migrate(common: &Common) -> anyhow::Result<ExitCode> {
+    let settings = setup::settings(common)?;
+    service::logs::start(settings.logs.format);
+    Database::open(&settings, Schema::Migrate)?.close()?;
+    println!("the database has this version's schema");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The roles of this process, running.
+pub(crate) struct House {
+    database: Database,
+    admin: Admin,
+    health: Health,
+    ingress: Option<(Ingress, Appender)>,
+    loops: Vec<(&'static str, JoinHandle<()>)>,
+    /// The loops' own: they go on until the last notification that was answered is on its way to them.
+    loops_shutdown: Shutdown,
+}
+
+impl House {
+    /// Starts the database first and the front door last: what is let in can be kept.
+    pub(crate) fn start(
+        settings: &Settings,
+        roles: &[Role],
+        schema: Schema,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<House> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (registry, health) = (Registry::new(), Health::new());
+        let apps = setup::apps(settings)?;
+        let database = Database::open(settings, schema)?;
+        let admin = admin::start(settings.admin.listen, registry.clone(), health.clone())
+            .with_context(|| {
+                format!("cannot listen on {} ([admin] listen)", settings.admin.listen)
+            })?;
+        let mut house = House {
+            database,
+            admin,
+            health,
+            ingress: None,
+            loops: Vec::new(),
+            loops_shutdown: Shutdown::new(),
+        };
+        for role in roles {
+            match role {
+                Role::Consumer => house.start_consumer(settings, &apps, &clock, &registry)?,
+                Role::Reconciler => house.start_reconciler(settings, &clock, &registry)?,
+                Role::Ingress => {}
+            }
+        }
+        if roles.contains(&Role::Ingress) {
+            let appender = Appender::start(&house.database.url, AppendSettings::default())
+                .context("cannot open the log")?;
+            let ingress = ingress::start(
+                ingress::Settings {
+                    listen: settings.ingress.listen,
+                    body_limit_bytes: settings.ingress.body_limit_bytes,
+                    read_timeout: Duration::from_millis(settings.ingress.read_timeout_ms),
+                    append_timeout: Duration::from_millis(settings.ingress.append_timeout_ms),
+                    ..ingress::Settings::default()
+                },
+                apps,
+                appender.clone(),
+                clock,
+                &registry,
+                &house.health,
+            )
+            .context("cannot open the front door ([ingress] listen)")?;
+            house.ingress = Some((ingress, appender));
+        }
+        if shutdown.is_triggered() {
+            warn!("told to stop while starting");
+        }
+        Ok(house)
+    }
+
+    fn start_consumer(
+        &mut self,
+        settings: &Settings,
+        apps: &[Arc<alipay::App>],
+        clock: &Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        let consumer = Consumer::open(
+            &self.database.url,
+            apps.iter().cloned(),
+            consumer::Settings {
+                keep: Duration::from_secs(u64::from(settings.log.keep_hours) * 3600),
+                ..consumer::Settings::default()
+            },
+            clock.clone(),
+            registry,
+            &self.health,
+        )?;
+        self.spawn("consumer", move |shutdown| consumer.run(shutdown))
+    }
+
+    fn start_reconciler(
+        &mut self,
+        settings: &Settings,
+        clock: &Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        let metrics = reconciliation::Metrics::new(registry)?;
+        let mut conn = self.database.connect()?;
+        let mut clients = Vec::new();
+        for app in &settings.apps {
+            let client = setup::client(settings, app)?;
+            metrics.differences(&mut conn, &client.app_id)?;
+            match setup::gateway(app) {
+                Ok(Some(gateway)) => clients.push((client, gateway)),
+                Ok(None) => info!(app.id = app.id, "no signing_key: bills are not fetched"),
+                // Notifications must come in whatever is wrong with the way out.
+                Err(error) => error!(
+                    app.id = app.id,
+                    error = service::chain(&*error),
+                    "bills cannot be fetched"
+                ),
+            }
+        }
+        let reconciler = Reconciler::new(
+            &self.database.url,
+            clients,
+            settings.reconciliation.from_hour,
+            clock.clone(),
+            metrics,
+            &self.health,
+        );
+        self.spawn("reconciler", move |shutdown| reconciler.run(shutdown))
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        run: impl FnOnce(&Shutdown) + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let shutdown = self.loops_shutdown.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run(&shutdown))
+            .with_context(|| format!("cannot start the {name}'s thread"))?;
+        self.loops.push((name, thread));
+        Ok(())
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(crate) fn ingress_addr(&self) -> Option<SocketAddr> {
+        self.ingress.as_ref().map(|(ingress, _)| ingress.addr())
+    }
+
+    /// Says where the doors are, once they are open.
+    fn announce(&self, common: &Common) -> anyhow::Result<()> {
+        let ingress = self.ingress_addr().map(|addr| addr.to_string());
+        let admin = self.admin.addr().to_string();
+        let mut out = std::io::stdout();
+        if common.json {
+            writeln!(out, "{}", json!({ "ingress": ingress, "admin": admin }))?;
+        } else {
+            if let Some(ingress) = ingress {
+                writeln!(out, "notifications  http://{ingress}/notify/alipay/{{app_id}}")?;
+            }
+            writeln!(out, "admin          http://{admin}/healthz /readyz /metrics")?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Not ready first, then the front door, then the log, then the loops, then the database.
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        self.health.draining();
+        if let Some((ingress, appender)) = self.ingress {
+            ingress.stop();
+            appender.close();
+        }
+        self.loops_shutdown.trigger();
+        for (name, thread) in self.loops {
+            thread.join().map_err(|_| anyhow!("the {name} ended by a defect"))?;
+        }
+        self.admin.stop();
+        self.database.close()
+    }
+}

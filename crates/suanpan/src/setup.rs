@@ -1,0 +1,156 @@
+use std::sync::Arc;
+
+use alipay::{App, Gateway, KeyRing, SigningKey, Timeouts, VerificationKey};
+use anyhow::{Context, anyhow, bail};
+use payment::{AppId, SellerId};
+use reconciliation::{Client, Terms};
+use service::settings::{self, AppSettings, Settings};
+use service::{Cluster, Reference};
+
+use crate::cli::Common;
+
+pub(crate) fn settings(common: &Common) -> anyhow::Result<Settings> {
+    let settings = Settings::load(&common.config, settings::environment())?;
+    if settings.apps.is_empty() {
+        bail!("{} has no app: add an [[app]] section", common.config.display());
+    }
+    Ok(settings)
+}
+
+/// The settings of one app.
+pub(crate) fn app_settings<'s>(
+    settings: &'s Settings,
+    app_id: &AppId,
+) -> anyhow::Result<&'s AppSettings> {
+    settings.apps.iter().find(|app| app.id == app_id.as_str()).ok_or_else(|| {
+        anyhow!("app `{app_id}` is not in the settings: add an [[app]] with that id")
+    })
+}
+
+/// An app as the rooms know it, with its keys read.
+pub(crate) fn app(app: &AppSettings) -> anyhow::Result<Arc<App>> {
+    let (app_id, seller_id) = ids(app)?;
+    Ok(Arc::new(App {
+        app_id,
+        seller_id,
+        keys: keys(app)?,
+        refund_fee: match app.refund_fee {
+            settings::RefundFee::Cumulative => alipay::RefundFee::Cumulative,
+            settings::RefundFee::Single => alipay::RefundFee::Single,
+        },
+    }))
+}
+
+pub(crate) fn apps(settings: &Settings) -> anyhow::Result<Vec<Arc<App>>> {
+    settings.apps.iter().map(app).collect()
+}
+
+fn ids(app: &AppSettings) -> anyhow::Result<(AppId, SellerId)> {
+    let app_id = AppId::parse(&app.id).with_context(|| format!("the app's id `{}`", app.id))?;
+    let seller_id = SellerId::parse(&app.seller_id)
+        .with_context(|| format!("the seller_id of app `{app_id}`"))?;
+    Ok((app_id, seller_id))
+}
+
+fn keys(app: &AppSettings) -> anyhow::Result<KeyRing> {
+    let read = |references: &[Reference]| -> anyhow::Result<Vec<VerificationKey>> {
+        references
+            .iter()
+            .map(|reference| {
+                let text = reference.read()?;
+                Ok(VerificationKey::read(&reference.name(), &text)?)
+            })
+            .collect()
+    };
+    let of_app = || format!("the keys of app `{}`", app.id);
+    let active = read(&app.verification_keys).with_context(of_app)?;
+    let retired = read(&app.retired_verification_keys).with_context(of_app)?;
+    KeyRing::new(active, retired).with_context(of_app)
+}
+
+/// The app's way to the open API, `None` without a signing key.
+pub(crate) fn gateway(app: &AppSettings) -> anyhow::Result<Option<Gateway>> {
+    let Some(reference) = &app.signing_key else { return Ok(None) };
+    let of_app = || format!("the gateway of app `{}`", app.id);
+    let text = reference.read().with_context(of_app)?;
+    let signing_key = SigningKey::read(&reference.name(), &text).with_context(of_app)?;
+    let environment = match app.environment {
+        settings::Environment::Production => alipay::Environment::Production,
+        settings::Environment::Sandbox => alipay::Environment::Sandbox,
+    };
+    let (app_id, _) = ids(app)?;
+    Gateway::new(
+        app.gateway_url(),
+        app_id,
+        environment,
+        signing_key,
+        keys(app)?,
+        Timeouts::default(),
+    )
+    .map(Some)
+    .with_context(of_app)
+}
+
+pub(crate) fn client(settings: &Settings, app: &AppSettings) -> anyhow::Result<Client> {
+    let (app_id, seller_id) = ids(app)?;
+    let minutes = i64::from(settings.reconciliation.carry_window_minutes);
+    Ok(Client {
+        app_id,
+        seller_id,
+        terms: Terms {
+            fee_rate_millionths: app.fee_rate_millionths,
+            carry_window: chrono::Duration::minutes(minutes),
+        },
+        data_dir: settings.data_dir.clone(),
+    })
+}
+
+/// The database of the settings. The private cluster stops when the last process lets go of it.
+pub(crate) struct Database {
+    pub(crate) url: String,
+    cluster: Option<Cluster>,
+}
+
+/// What a command may do to a schema that is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// Bring it to this version.
+    Migrate,
+    /// Refuse it, unless the database is our own.
+    Check,
+}
+
+impl Database {
+    pub(crate) fn open(settings: &Settings, schema: Schema) -> anyhow::Result<Database> {
+        let database = match &settings.database.url {
+            Some(url) => Database { url: url.read()?, cluster: None },
+            None => {
+                let cluster = Cluster::open(&settings.data_dir)
+                    .context("cannot start the private database")?;
+                Database { url: cluster.url().to_owned(), cluster: Some(cluster) }
+            }
+        };
+        let mut conn = database.connect()?;
+        if database.cluster.is_some() || schema == Schema::Migrate {
+            let ran = ledger::migrate(&mut conn)?;
+            stream::create_partitions(&mut conn, settings.log.partitions)?;
+            for version in ran {
+                tracing::info!(version, "migrated the database");
+            }
+        } else {
+            ledger::check_schema(&mut conn)?;
+        }
+        Ok(database)
+    }
+
+    pub(crate) fn connect(&self) -> anyhow::Result<ledger::Connection> {
+        Ok(ledger::connect(&self.url)?)
+    }
+
+    pub(crate) fn close(self) -> anyhow::Result<()> {
+        if let Some(cluster) = self.cluster {
+            cluster.close().context("cannot stop the private database")?;
+        }
+        Ok(())
+    }
+}
