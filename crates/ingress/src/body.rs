@@ -1,31 +1,54 @@
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
+use actix_web::body::{BodyStream, MessageBody};
 use actix_web::http::header::CONTENT_LENGTH;
-use actix_web::web::{Bytes, Payload};
+use actix_web::web::Payload;
 
 use crate::outcome::{Outcome, Refused};
 
 /// The raw bytes of a request's body, or what the request comes to without them.
 ///
-/// A body that announces too much is not read at all; one that is longer than announced is read no
-/// further than the limit.
+/// No more than `limit_bytes` are kept. A longer body is received to its end and thrown away, up to a
+/// megabyte: who is hung up on while sending does not see the answer.
 pub(crate) async fn read(
     request: &HttpRequest,
     payload: Payload,
     limit_bytes: usize,
     limit: Duration,
-) -> Result<Bytes, Outcome> {
-    if announced(request).is_some_and(|bytes| bytes > limit_bytes) {
+) -> Result<Vec<u8>, Outcome> {
+    let announced = announced(request);
+    if announced.is_some_and(|bytes| bytes > limit_bytes.saturating_add(THROWN_AWAY_BYTES)) {
         return Err(Outcome::TooLarge);
     }
-    match tokio::time::timeout(limit, payload.to_bytes_limited(limit_bytes)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Ok(Err(_))) => Err(Outcome::Refused(Refused::INCOMPLETE_BODY)),
-        Ok(Err(_)) => Err(Outcome::TooLarge),
-        Err(_) => Err(Outcome::TimedOut),
+    let mut body = Vec::with_capacity(announced.unwrap_or(0).min(limit_bytes));
+    let mut received_bytes = 0_usize;
+    let receive = async {
+        let mut stream = pin!(BodyStream::new(payload));
+        while let Some(chunk) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
+            let chunk = chunk.map_err(|_| Outcome::Refused(Refused::INCOMPLETE_BODY))?;
+            received_bytes = received_bytes.saturating_add(chunk.len());
+            if received_bytes <= limit_bytes {
+                body.extend_from_slice(&chunk);
+            } else if received_bytes > limit_bytes.saturating_add(THROWN_AWAY_BYTES) {
+                return Err(Outcome::TooLarge);
+            }
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(limit, receive).await {
+        Ok(received) => received?,
+        Err(_) if announced.unwrap_or(received_bytes) > limit_bytes => {
+            return Err(Outcome::TooLarge);
+        }
+        Err(_) => return Err(Outcome::TimedOut),
     }
+    if received_bytes > limit_bytes { Err(Outcome::TooLarge) } else { Ok(body) }
 }
+
+const THROWN_AWAY_BYTES: usize = 1 << 20;
 
 fn announced(request: &HttpRequest) -> Option<usize> {
     let length = request.headers().get(CONTENT_LENGTH)?.to_str().ok()?;
@@ -80,11 +103,14 @@ mod tests {
         let server = server(Duration::from_secs(60));
         assert_eq!(post(&server, "Content-Length: 10", b"0123456789"), "200 xxxxxxxxxx");
         assert_eq!(post(&server, "Content-Length: 0", b""), "200 ");
+        assert_eq!(post(&server, "Content-Length: 11", b"0123456789a"), "413 fail");
+        let long = vec![b'a'; 700_000];
         assert_eq!(
-            post(&server, "Content-Length: 11", b""),
+            post(&server, "Content-Length: 700000", &long),
             "413 fail",
-            "refused before it is sent"
+            "the answer arrives"
         );
+        assert_eq!(post(&server, "Content-Length: 9999999", b""), "413 fail", "before it is sent");
         let chunked = "Transfer-Encoding: chunked";
         assert_eq!(post(&server, chunked, b"a\r\n0123456789\r\n0\r\n\r\n"), "200 xxxxxxxxxx");
         assert_eq!(post(&server, chunked, b"a\r\n0123456789\r\n1\r\nx\r\n0\r\n\r\n"), "413 fail");

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::Method;
-use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use alipay::{App, SetAside, Trust, Verdict};
 use payment::{Envelope, Provider, Source, Topic};
@@ -39,7 +39,12 @@ pub(crate) async fn notify(
     let started = Instant::now();
     let (label, outcome) = match door.apps.get(app_id.as_str()) {
         Some(app) => (app.app_id.as_str(), door.take(app, &request, payload).await),
-        None => (Metrics::UNKNOWN, Outcome::Refused(Refused::UNKNOWN_APP)),
+        None => {
+            // Received and thrown away, for the sender to see the answer.
+            let Settings { body_limit_bytes, read_timeout, .. } = door.settings;
+            drop(body::read(&request, payload, body_limit_bytes, read_timeout).await);
+            (Metrics::UNKNOWN, Outcome::Refused(Refused::UNKNOWN_APP))
+        }
     };
     match outcome {
         Outcome::Accepted => debug!(app = label, "accepted a notification"),
@@ -59,7 +64,7 @@ impl Door {
     async fn take(&self, app: &App, request: &HttpRequest, payload: Payload) -> Outcome {
         let limit_bytes = self.settings.body_limit_bytes;
         let body = if request.method() == Method::GET {
-            Bytes::copy_from_slice(request.query_string().as_bytes())
+            request.query_string().as_bytes().to_vec()
         } else {
             match body::read(request, payload, limit_bytes, self.settings.read_timeout).await {
                 Ok(body) => body,
@@ -86,7 +91,7 @@ impl Door {
         }
     }
 
-    fn envelope(&self, app: &App, key: String, body: Bytes) -> Envelope {
+    fn envelope(&self, app: &App, key: String, body: Vec<u8>) -> Envelope {
         Envelope {
             id: Uuid::new_v4().to_string(),
             topic: Topic::Notifications,
@@ -96,7 +101,7 @@ impl Door {
             source: Source::Notification,
             received_at: self.clock.now(),
             reason: None,
-            body: Vec::from(body),
+            body,
         }
     }
 

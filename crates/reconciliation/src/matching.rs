@@ -45,8 +45,10 @@ pub fn compare(bill: &Side, ledger: &Side, terms: &Terms) -> Vec<Finding> {
     if bill.business == "payment"
         && let Some(rate) = terms.fee_rate_millionths
     {
-        let expected = expected_fee(bill.receipt_fen, rate);
-        if bill.fee_fen != expected {
+        // Where the receipts differ, which one the fee was taken of is part of that difference.
+        let fits = |receipt_fen| bill.fee_fen == expected_fee(receipt_fen, rate);
+        if !fits(ledger.receipt_fen) && !fits(bill.receipt_fen) {
+            let expected = expected_fee(ledger.receipt_fen, rate);
             findings.push(finding(Kind::Fee, bill.fee_fen, expected));
         }
     }
@@ -114,10 +116,17 @@ mod tests {
     #[test]
     fn independent_differences_are_told_each() {
         check(
-            "O2 100.00 99.00 fee -0.60",
+            "O2 100.00 99.00 fee -0.61",
             "O1 100.00 100.00",
-            expect!["order_no 9900 10000, receipt 9900 10000, fee -60 -59"],
+            expect!["order_no 9900 10000, receipt 9900 10000, fee -61 -60"],
         );
+    }
+
+    #[test]
+    fn a_fee_of_either_receipt_is_no_second_difference() {
+        check("O1 250.01 250.01 fee -1.50", "O1 250.00 250.00", expect!["amount 25001 25000"]);
+        check("O1 10.00 9.00 fee -0.05", "O1 10.00 10.00", expect!["receipt 900 1000"]);
+        check("O1 10.00 9.00 fee -0.06", "O1 10.00 10.00", expect!["receipt 900 1000"]);
     }
 
     #[test]

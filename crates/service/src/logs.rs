@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
@@ -12,8 +12,12 @@ pub fn start(format: LogFormat) {
     let filter = EnvFilter::builder()
         .with_env_var("SUANPAN_LOG")
         .try_from_env()
-        .unwrap_or_else(|_| "info".into());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        // The HTTP server tells the life of its threads; ours say the same once.
+        .unwrap_or_else(|_| "info,actix_server=warn".into());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     // An error here says that logs were started before, which is what is wanted.
     match format {
         LogFormat::Text => drop(subscriber.try_init()),
