@@ -64,6 +64,8 @@ need_compiler() {
 }
 
 need_rust() {
+    # cargo fetches over TLS.
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || apt_install ca-certificates
     find_cargo && return 0
     if [ -z "$apt_updated" ] && command -v apt-get >/dev/null; then
         as_root apt-get update -qq
