@@ -59,6 +59,7 @@ pub fn start(
             .workers(settings.workers)
             .client_request_timeout(settings.read_timeout)
             .keep_alive(KEEP_ALIVE)
+            .tcp_nodelay(true)
             .shutdown_timeout(STOP_LIMIT_S)
             .disable_signals()
             .listen(listener)?;

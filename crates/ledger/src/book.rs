@@ -1,10 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
-use payment::{AppId, Fact, Fen, OutTradeNo, Reported, RequestNo, Told, TradeNo};
+use payment::{Fact, Fen, OutTradeNo, RequestNo, TradeNo};
 
+use crate::fact::{self, Key, columns, key, parse_key};
+use crate::journal::{self, Booked, Figures};
 use crate::trade::{self, Trade};
 
 /// Who told a fact.
@@ -16,7 +18,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Origin::Notification => "notification",
             Origin::Query => "query",
@@ -53,39 +55,28 @@ pub fn record(
     let trades: BTreeMap<Key, &OutTradeNo> =
         facts.iter().map(|(fact, _)| (key(fact), &fact.out_trade_no)).collect();
     lock(conn, &trades, now)?;
-    let touched = insert_facts(conn, facts, now)?;
+    let touched = fact::insert(conn, facts, now)?;
     let new_facts = touched.len();
     let touched: BTreeSet<Key> = touched.into_iter().collect();
     if touched.is_empty() {
         return Ok(0);
     }
     let before = load_booked(conn, &touched)?;
-    let known = load_facts(conn, &touched)?;
+    let known = fact::load(conn, &touched)?;
     let after: Vec<(&Key, Trade)> =
         touched.iter().filter_map(|key| Some((key, trade::fold(known.get(key)?)?))).collect();
 
     let mut postings = Vec::new();
     for (key, trade) in &after {
         let was = before.get(*key);
-        post_changes(key, trade, was, &mut postings)
+        journal::post_changes(key, trade, was, &mut postings)
             .ok_or_else(|| BookError::TooLarge { trade_no: key.1.clone() })?;
     }
     store_trades(conn, &after, now)?;
     store_refunds(conn, &after)?;
     store_conflicts(conn, &after, now)?;
-    store_postings(conn, &postings, now)?;
+    journal::store(conn, &postings, now)?;
     Ok(new_facts)
-}
-
-type Key = (AppId, TradeNo);
-
-fn key(fact: &Fact) -> Key {
-    (fact.app_id.clone(), fact.trade_no.clone())
-}
-
-/// The keys as two parallel columns.
-fn columns<'k>(keys: impl IntoIterator<Item = &'k Key>) -> (Vec<&'k str>, Vec<&'k str>) {
-    keys.into_iter().map(|(app_id, trade_no)| (app_id.as_str(), trade_no.as_str())).unzip()
 }
 
 /// Makes the rows of trades never heard of and locks all of them, both in key order: no deadlocks.
@@ -115,127 +106,6 @@ fn lock(
     .bind::<Array<Text>, _>(trade_nos)
     .execute(conn)?;
     Ok(())
-}
-
-/// A fact's columns, as stored.
-#[derive(Default)]
-struct FactColumns {
-    request_no: Option<String>,
-    total_fen: Option<i64>,
-    receipt_fen: Option<i64>,
-    reported_fen: Option<i64>,
-    reported_as: Option<&'static str>,
-    told_at: Option<DateTime<Utc>>,
-}
-
-fn fact_columns(told: &Told) -> FactColumns {
-    let empty = FactColumns::default();
-    match told {
-        Told::Created { total, at } => {
-            FactColumns { total_fen: Some(total.get()), told_at: Some(*at), ..empty }
-        }
-        Told::Paid { total, receipt, at } => FactColumns {
-            total_fen: Some(total.get()),
-            receipt_fen: receipt.map(Fen::get),
-            told_at: Some(*at),
-            ..empty
-        },
-        Told::Refunded { request_no, reported, receipt, at } => {
-            let (amount, meaning) = match reported {
-                Reported::Cumulative(amount) => (amount, "cumulative"),
-                Reported::Single(amount) => (amount, "single"),
-            };
-            FactColumns {
-                request_no: Some(request_no.to_string()),
-                receipt_fen: receipt.map(Fen::get),
-                reported_fen: Some(amount.get()),
-                reported_as: Some(meaning),
-                told_at: Some(*at),
-                ..empty
-            }
-        }
-        Told::Closed { at } => FactColumns { told_at: *at, ..empty },
-        Told::Finished => empty,
-    }
-}
-
-/// Inserts the facts that are not known yet; the trades of those, one per new fact.
-fn insert_facts(
-    conn: &mut PgConnection,
-    facts: &[(Fact, Origin)],
-    now: DateTime<Utc>,
-) -> Result<Vec<Key>, BookError> {
-    let columns: Vec<FactColumns> =
-        facts.iter().map(|(fact, _)| fact_columns(&fact.told)).collect();
-    let rows: Vec<KeyRow> = sql_query(
-        "INSERT INTO fact (app_id, trade_no, digest, out_trade_no, kind, request_no, total_fen, receipt_fen,
-                           reported_fen, reported_as, told_at, source, recorded_at)
-         SELECT new.*, $13
-           FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS new
-         ON CONFLICT DO NOTHING
-         RETURNING app_id, trade_no",
-    )
-    .bind::<Array<Text>, _>(facts.iter().map(|(fact, _)| fact.app_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(facts.iter().map(|(fact, _)| fact.trade_no.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Bytea>, _>(facts.iter().map(|(fact, _)| fact.digest().to_vec()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(
-        facts.iter().map(|(fact, _)| fact.out_trade_no.as_str()).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Text>, _>(facts.iter().map(|(fact, _)| fact.told.kind()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(
-        columns.iter().map(|fact| fact.request_no.as_deref()).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Nullable<BigInt>>, _>(columns.iter().map(|fact| fact.total_fen).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(
-        columns.iter().map(|fact| fact.receipt_fen).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Nullable<BigInt>>, _>(
-        columns.iter().map(|fact| fact.reported_fen).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Nullable<Text>>, _>(columns.iter().map(|fact| fact.reported_as).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Timestamptz>>, _>(
-        columns.iter().map(|fact| fact.told_at).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Text>, _>(facts.iter().map(|(_, origin)| origin.as_str()).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .load(conn)?;
-    rows.into_iter().map(KeyRow::parse).collect()
-}
-
-#[derive(QueryableByName)]
-struct KeyRow {
-    #[diesel(sql_type = Text)]
-    app_id: String,
-    #[diesel(sql_type = Text)]
-    trade_no: String,
-}
-
-impl KeyRow {
-    fn parse(self) -> Result<Key, BookError> {
-        parse_key(&self.app_id, &self.trade_no)
-    }
-}
-
-fn parse_key(app_id: &str, trade_no: &str) -> Result<Key, BookError> {
-    let wrong = |column| BookError::Stored { trade_no: trade_no.to_owned(), column };
-    Ok((
-        AppId::parse(app_id).map_err(|_| wrong("app_id"))?,
-        TradeNo::parse(trade_no).map_err(|_| wrong("trade_no"))?,
-    ))
-}
-
-/// What the journal holds of a trade: the figures of the last fold.
-#[derive(Default)]
-struct Booked {
-    payment: Option<Figures>,
-    refunds: BTreeMap<String, Figures>,
-}
-
-/// A movement's figures, positive on refunds too.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Figures {
-    total: i64,
-    receipt: i64,
 }
 
 #[derive(QueryableByName)]
@@ -278,144 +148,6 @@ fn load_booked(
         }
     }
     Ok(booked)
-}
-
-#[derive(QueryableByName)]
-struct FactRow {
-    #[diesel(sql_type = Text)]
-    app_id: String,
-    #[diesel(sql_type = Text)]
-    trade_no: String,
-    #[diesel(sql_type = Text)]
-    out_trade_no: String,
-    #[diesel(sql_type = Text)]
-    kind: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    request_no: Option<String>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    total_fen: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    receipt_fen: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    reported_fen: Option<i64>,
-    #[diesel(sql_type = Nullable<Text>)]
-    reported_as: Option<String>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    told_at: Option<DateTime<Utc>>,
-}
-
-fn load_facts(
-    conn: &mut PgConnection,
-    trades: &BTreeSet<Key>,
-) -> Result<BTreeMap<Key, Vec<Fact>>, BookError> {
-    let (apps, trade_nos) = columns(trades);
-    let rows: Vec<FactRow> = sql_query(
-        "SELECT f.app_id, f.trade_no, f.out_trade_no, f.kind, f.request_no, f.total_fen, f.receipt_fen,
-                f.reported_fen, f.reported_as, f.told_at
-           FROM unnest($1, $2) AS asked (app_id, trade_no) JOIN fact f USING (app_id, trade_no)",
-    )
-    .bind::<Array<Text>, _>(apps)
-    .bind::<Array<Text>, _>(trade_nos)
-    .load(conn)?;
-    let mut facts: BTreeMap<Key, Vec<Fact>> = BTreeMap::new();
-    for row in rows {
-        let fact = row.parse()?;
-        facts.entry(key(&fact)).or_default().push(fact);
-    }
-    Ok(facts)
-}
-
-impl FactRow {
-    fn parse(self) -> Result<Fact, BookError> {
-        let (app_id, trade_no) = parse_key(&self.app_id, &self.trade_no)?;
-        let wrong = |column| BookError::Stored { trade_no: self.trade_no.clone(), column };
-        let at = || self.told_at.ok_or_else(|| wrong("told_at"));
-        let total = || self.total_fen.map(Fen::new).ok_or_else(|| wrong("total_fen"));
-        let receipt = self.receipt_fen.map(Fen::new);
-        let told = match self.kind.as_str() {
-            "created" => Told::Created { total: total()?, at: at()? },
-            "paid" => Told::Paid { total: total()?, receipt, at: at()? },
-            "refunded" => {
-                let amount =
-                    self.reported_fen.map(Fen::new).ok_or_else(|| wrong("reported_fen"))?;
-                let request_no = self.request_no.as_deref().unwrap_or_default();
-                Told::Refunded {
-                    request_no: RequestNo::parse(request_no).map_err(|_| wrong("request_no"))?,
-                    reported: match self.reported_as.as_deref() {
-                        Some("cumulative") => Reported::Cumulative(amount),
-                        Some("single") => Reported::Single(amount),
-                        Some(_) | None => return Err(wrong("reported_as")),
-                    },
-                    receipt,
-                    at: at()?,
-                }
-            }
-            "closed" => Told::Closed { at: self.told_at },
-            "finished" => Told::Finished,
-            _ => return Err(wrong("kind")),
-        };
-        let out_trade_no =
-            OutTradeNo::parse(&self.out_trade_no).map_err(|_| wrong("out_trade_no"))?;
-        Ok(Fact { app_id, trade_no, out_trade_no, told })
-    }
-}
-
-/// An entry to write: what one movement's figures changed by, signed as on the payment's side.
-struct Posting<'k> {
-    key: &'k Key,
-    request_no: String,
-    reason: &'static str,
-    moved_at: DateTime<Utc>,
-    /// (account, fen): debits positive.
-    lines: [(&'static str, i64); 3],
-}
-
-/// The entries between what was booked and what the facts say now. `None` where an amount does not fit.
-fn post_changes<'k>(
-    key: &'k Key,
-    trade: &Trade,
-    was: Option<&Booked>,
-    postings: &mut Vec<Posting<'k>>,
-) -> Option<()> {
-    let mut post = |request_no: &str, sign: i64, was: Option<Figures>, is: Figures, moved_at| {
-        let before = was.unwrap_or_default();
-        let total = is.total.checked_sub(before.total)?.checked_mul(sign)?;
-        let receipt = is.receipt.checked_sub(before.receipt)?.checked_mul(sign)?;
-        let discount = total.checked_sub(receipt)?;
-        let sales = total.checked_neg()?;
-        if total != 0 || receipt != 0 {
-            postings.push(Posting {
-                key,
-                request_no: request_no.to_owned(),
-                reason: if was.is_none() { "booked" } else { "corrected" },
-                moved_at,
-                lines: [
-                    ("alipay:clearing", receipt),
-                    ("merchant:discount", discount),
-                    ("sales", sales),
-                ],
-            });
-        }
-        Some(())
-    };
-    if let Some(paid) = &trade.paid {
-        let is = Figures { total: paid.total.get(), receipt: paid.receipt.get() };
-        post("", 1, was.and_then(|was| was.payment), is, paid.at)?;
-    }
-    for (request_no, refund) in &trade.refunds {
-        let is = Figures { total: refund.amount.get(), receipt: refund.receipt.get() };
-        let before = was.and_then(|was| was.refunds.get(request_no.as_str())).copied();
-        post(request_no.as_str(), -1, before, is, refund.at)?;
-    }
-    // A refund first told without its number, now known by it: taken back where it stood.
-    let now_unknown = was.iter().flat_map(|was| &was.refunds);
-    for (request_no, figures) in now_unknown {
-        if !trade.refunds.keys().any(|known| known.as_str() == request_no) {
-            let moved_at = trade.refunds.values().map(|refund| refund.at).min()?;
-            post(request_no, -1, Some(*figures), Figures::default(), moved_at)?;
-        }
-    }
-    Some(())
 }
 
 fn store_trades(
@@ -557,49 +289,6 @@ fn store_conflicts(
     )
     .bind::<Array<Text>, _>(conflicts.iter().map(|(_, c)| c.told.as_str()).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(now)
-    .execute(conn)?;
-    Ok(())
-}
-
-fn store_postings(
-    conn: &mut PgConnection,
-    postings: &[Posting<'_>],
-    now: DateTime<Utc>,
-) -> QueryResult<()> {
-    if postings.is_empty() {
-        return Ok(());
-    }
-    let (apps, trade_nos) = columns(postings.iter().map(|posting| posting.key));
-    let (mut line_place, mut line_account, mut line_fen) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, posting) in (1_i64..).zip(postings) {
-        for (account, fen) in posting.lines.iter().filter(|(_, fen)| *fen != 0) {
-            line_place.push(place);
-            line_account.push(*account);
-            line_fen.push(*fen);
-        }
-    }
-    sql_query(
-        "WITH numbered AS MATERIALIZED (
-             SELECT nextval(pg_get_serial_sequence('journal_entry', 'entry_id')) AS entry_id, new.*
-               FROM unnest($1, $2, $3, $4, $5) WITH ORDINALITY
-                    AS new (app_id, trade_no, request_no, reason, moved_at, place)),
-         entries AS (
-             INSERT INTO journal_entry (app_id, entry_id, trade_no, request_no, reason, moved_at, recorded_at)
-             OVERRIDING SYSTEM VALUE
-             SELECT app_id, entry_id, trade_no, request_no, reason, moved_at, $6 FROM numbered)
-         INSERT INTO journal_line (app_id, entry_id, account, amount_fen)
-         SELECT n.app_id, n.entry_id, line.account, line.amount_fen
-           FROM unnest($7, $8, $9) AS line (place, account, amount_fen) JOIN numbered n USING (place)",
-    )
-    .bind::<Array<Text>, _>(apps)
-    .bind::<Array<Text>, _>(trade_nos)
-    .bind::<Array<Text>, _>(postings.iter().map(|p| p.request_no.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(postings.iter().map(|p| p.reason).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(postings.iter().map(|p| p.moved_at).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .bind::<Array<BigInt>, _>(line_place)
-    .bind::<Array<Text>, _>(line_account)
-    .bind::<Array<BigInt>, _>(line_fen)
     .execute(conn)?;
     Ok(())
 }

@@ -3,13 +3,18 @@
 pub mod apply;
 pub mod bill;
 pub mod book;
+pub mod carry;
 mod connection;
 pub mod day;
 pub mod difference;
+mod fact;
+mod journal;
 pub mod migrate;
 pub mod position;
 pub mod quarantine;
+pub mod run;
 mod schema;
+pub mod side;
 pub mod trade;
 
 pub use apply::{Applied, ApplyError, Batch, Content, Message, apply};

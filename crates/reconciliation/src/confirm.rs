@@ -1,7 +1,8 @@
 use chrono::{DateTime, Utc};
 use ledger::Connection;
 use ledger::book::{self, BookError, Origin};
-use ledger::day::{DayLock, Inferred, inferred};
+use ledger::day::DayLock;
+use ledger::side::{Inferred, inferred};
 use payment::{Fact, Fen, OutTradeNo, Reported, RequestNo, Told, TradeNo};
 
 /// Tells the ledger what the bill knows and no notification told: the receipt of a payment known only from its

@@ -130,7 +130,7 @@ fn load(
             (Some(path), Original { sha256, file: relative })
         }
         Fetched::NoBill => {
-            let (movements, _) = day::ledger_totals(conn, lock)?;
+            let (movements, _) = ledger::side::ledger_totals(conn, lock)?;
             if movements > 0 {
                 return Err(ReconcileError::NoBillButMovements { day: lock.day(), movements });
             }

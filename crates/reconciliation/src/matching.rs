@@ -1,5 +1,5 @@
 use chrono::Duration;
-use ledger::day::Side;
+use ledger::side::Side;
 
 use crate::kind::Kind;
 

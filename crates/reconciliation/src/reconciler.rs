@@ -64,7 +64,7 @@ impl Reconciler {
                 continue;
             }
             let retry = now + chrono::Duration::minutes(RETRY_AFTER_MINUTES);
-            match ledger::day::last_run_no(conn, &client.app_id, yesterday) {
+            match ledger::run::last_run_no(conn, &client.app_id, yesterday) {
                 Ok(Some(_)) => continue,
                 Ok(None) => {}
                 Err(error) => {

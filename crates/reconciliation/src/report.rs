@@ -7,8 +7,8 @@ mod text;
 
 use chrono::NaiveDate;
 use ledger::bill::Stored;
-use ledger::day::{self, Item, Run};
 use ledger::difference::{self, Difference};
+use ledger::run::{self, Item, Run};
 use ledger::{Connection, QueryError};
 use payment::{AppId, BillDay};
 
@@ -38,13 +38,13 @@ pub fn load(
     app_id: &AppId,
     day: BillDay,
 ) -> Result<Option<Report>, QueryError> {
-    let Some(run) = day::last_run(conn, app_id, day)? else { return Ok(None) };
+    let Some(run) = run::last_run(conn, app_id, day)? else { return Ok(None) };
     Ok(Some(Report {
         app_id: app_id.clone(),
         day,
-        bill: day::bill_of(conn, app_id, &run)?,
+        bill: run::bill_of(conn, app_id, &run)?,
         differences: difference::of_day(conn, app_id, day)?,
-        items: day::items(conn, app_id, day, run.run_no)?,
+        items: run::items(conn, app_id, day, run.run_no)?,
         run,
     }))
 }

@@ -2,8 +2,11 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use ledger::bill::Stored;
-use ledger::day::{self, Carried, DayLock, Identity, Item, Run, Settled, Side};
+use ledger::carry::{self, Carried, Settled};
+use ledger::day::DayLock;
 use ledger::difference::{self, Difference};
+use ledger::run::{self, Item, Run};
+use ledger::side::{self, Identity, Side};
 use ledger::{Connection, QueryError};
 use payment::{BillDay, Fen};
 use sha2::{Digest, Sha256};
@@ -45,13 +48,13 @@ pub(crate) fn run(
     started_at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<(), RunError> {
-    let run_no = day::last_run_no(conn, day.app_id(), day.day())?.unwrap_or(0) + 1;
+    let run_no = run::last_run_no(conn, day.app_id(), day.day())?.unwrap_or(0) + 1;
     let mut table =
         Table { day, terms, buckets: Buckets::default(), items: Vec::new(), found: Vec::new() };
 
     let mut alone = Vec::new();
     let mut group: Vec<Side> = Vec::new();
-    day::for_each_side(conn, day, bill.bill_id, |side| {
+    side::for_each_side(conn, day, bill.bill_id, |side| {
         if group.first().is_some_and(|first| first.identity() != side.identity()) {
             table.place_group(std::mem::take(&mut group), &mut alone)?;
         }
@@ -66,12 +69,12 @@ pub(crate) fn run(
             table.place_alone(side, &elsewhere)?;
         }
     }
-    let carried_in = day::carried_in(conn, day)?;
+    let carried_in = carry::carried_in(conn, day)?;
     let carried_differences = settle_carried(conn, day, &carried_in, terms)?;
     table.found.extend(carried_differences);
 
     let Table { buckets, items, found, .. } = table;
-    let (ledger_movements, ledger_net_fen) = day::ledger_totals(conn, day)?;
+    let (ledger_movements, ledger_net_fen) = side::ledger_totals(conn, day)?;
     check_sums(&buckets, bill, ledger_movements, ledger_net_fen)?;
 
     let reason = format!("run {run_no} of {}", day.day());
@@ -98,11 +101,11 @@ pub(crate) fn run(
         resolved: changes.resolved,
         unchanged: changes.unchanged,
     };
-    day::store_run(conn, day, &run)?;
-    day::store_items(conn, day, run_no, &items)?;
+    run::store_run(conn, day, &run)?;
+    run::store_items(conn, day, run_no, &items)?;
     let carried: Vec<&Item> =
         items.iter().filter(|item| item.bucket == Bucket::Carried.as_str()).collect();
-    day::carry(conn, day, &carried, now)?;
+    carry::note(conn, day, &carried, now)?;
     Ok(())
 }
 
@@ -279,10 +282,10 @@ impl Elsewhere {
         let trades: Vec<&str> = sides.iter().map(|side| side.trade_no.as_str()).collect();
         let this_day = day.day().date();
 
-        let movements = day::movements_of(conn, day.app_id(), &asked)?;
+        let movements = side::movements_of(conn, day.app_id(), &asked)?;
         let mut rows = HashMap::new();
         let mut own_rows: HashMap<Identity, Vec<NaiveDate>> = HashMap::new();
-        for row in day::bill_rows_of(conn, day.app_id(), &asked)? {
+        for row in side::bill_rows_of(conn, day.app_id(), &asked)? {
             if row.day != this_day {
                 own_rows.entry(row.identity()).or_default().push(row.day);
                 rows.entry(row.identity()).or_insert(row);
@@ -292,8 +295,8 @@ impl Elsewhere {
             movements: movements.into_iter().map(|side| (side.identity(), side)).collect(),
             rows,
             own_rows,
-            states: day::trade_states(conn, day.app_id(), &trades)?.into_iter().collect(),
-            next_day_was_run: day::last_run_no(conn, day.app_id(), day.day().next())?.is_some(),
+            states: side::trade_states(conn, day.app_id(), &trades)?.into_iter().collect(),
+            next_day_was_run: run::last_run_no(conn, day.app_id(), day.day().next())?.is_some(),
         })
     }
 
@@ -327,10 +330,10 @@ fn settle_carried(
         let by_identity = |sides: Vec<Side>| -> HashMap<Identity, Side> {
             sides.into_iter().map(|side| (side.identity(), side)).collect()
         };
-        let movements = by_identity(day::movements_of(conn, day.app_id(), &asked)?);
-        let rows = by_identity(day::bill_rows_of(conn, day.app_id(), &asked)?);
+        let movements = by_identity(side::movements_of(conn, day.app_id(), &asked)?);
+        let rows = by_identity(side::bill_rows_of(conn, day.app_id(), &asked)?);
         let states: HashMap<String, String> =
-            day::trade_states(conn, day.app_id(), &trades)?.into_iter().collect();
+            side::trade_states(conn, day.app_id(), &trades)?.into_iter().collect();
 
         let (mut cleared, mut opened) = (Vec::new(), Vec::new());
         for carried in carried {
@@ -357,8 +360,8 @@ fn settle_carried(
                 }
             }
         }
-        day::settle(conn, day, &cleared, Settled::Cleared)?;
-        day::settle(conn, day, &opened, Settled::Opened)?;
+        carry::settle(conn, day, &cleared, Settled::Cleared)?;
+        carry::settle(conn, day, &opened, Settled::Opened)?;
     }
     Ok(differences)
 }

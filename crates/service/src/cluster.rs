@@ -1,6 +1,7 @@
 mod binaries;
 mod error;
 mod owner;
+mod process;
 mod server;
 mod setup;
 mod socket;

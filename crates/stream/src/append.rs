@@ -3,7 +3,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -203,7 +203,11 @@ impl Line {
             Err(error) => {
                 let messages = batch.len();
                 self.lost();
-                tracing::error!(messages, error = %chain(&error), "cannot append {messages} messages");
+                tracing::error!(
+                    messages,
+                    error = chain(&error),
+                    "cannot append {messages} messages"
+                );
                 None
             }
         }
@@ -223,7 +227,7 @@ impl Line {
                 Ok(conn) => conn,
                 Err(error) => {
                     self.lost();
-                    tracing::warn!(error = %chain(&error), "the log is away");
+                    tracing::warn!(error = chain(&error), "the log is away");
                     return Err(error);
                 }
             },
@@ -273,14 +277,14 @@ fn check_no_zero_byte(envelope: &Envelope) -> Result<(), AppendError> {
     }
 }
 
-/// The error with what caused it, for a log line.
-fn chain(error: &StreamError) -> impl fmt::Display {
+/// The error with what caused it, on one line.
+fn chain(error: &StreamError) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        text.push_str(&format!(": {error}"));
         source = error.source();
     }
-    text
+    // What libpq says has lines.
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -69,7 +69,7 @@ pub fn write_csv(conn: &mut Connection, report: &Report, out: impl Write) -> Res
         ])?;
     }
     conn.build_transaction().read_only().run(|conn| {
-        ledger::day::for_each_matched(conn, &report.app_id, report.day, &report.run, |row| {
+        ledger::run::for_each_matched(conn, &report.app_id, report.day, &report.run, |row| {
             let fen = Fen::new(row.receipt_fen).to_string();
             lines.write_record([
                 "matched",
@@ -92,7 +92,7 @@ pub fn write_csv(conn: &mut Connection, report: &Report, out: impl Write) -> Res
 }
 
 /// A row that repeats one of another day's bill is a duplicate though it is the first of its own.
-fn is_repeated(report: &Report, item: &ledger::day::Item) -> bool {
+fn is_repeated(report: &Report, item: &ledger::run::Item) -> bool {
     report.differences.iter().any(|difference| {
         difference.kind == "duplicate_in_bill"
             && (&difference.business, &difference.trade_no, &difference.request_no)

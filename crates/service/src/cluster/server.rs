@@ -7,18 +7,21 @@ use std::process::Stdio;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::ClusterError;
 use super::binaries::Binaries;
 use super::error::at;
 use super::owner::Owner;
+use super::process::{self, Left, Running};
 use super::setup;
 use super::socket::{self, Answer, PORT};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
+/// Between two tries to start, where it cannot be seen what keeps the server from it.
+const RETRY: Duration = Duration::from_millis(300);
 /// A log longer than this is put aside at the next start.
 const LOG_LIMIT_BYTES: u64 = 16 << 20;
 
@@ -74,12 +77,19 @@ impl Server {
 
     fn wait_until_ready(&mut self, binaries: &Binaries, owner: &Owner) -> Result<(), ClusterError> {
         let started = Instant::now();
-        // More than one: after a crash, the processes of the last server may still be ending.
         let mut tries_left = 3_u8;
         while started.elapsed() < START_LIMIT {
             if !self.is_running() {
-                if self.child.is_some() {
-                    thread::sleep(Duration::from_millis(300));
+                match process::left_in(&self.pgdata) {
+                    Left::Nothing => process::forget_dead(&self.pgdata)?,
+                    // They end by themselves, and must have before the next server begins.
+                    Left::Processes => {
+                        thread::sleep(PAUSE);
+                        continue;
+                    }
+                    // A new server looks after it too, less well.
+                    Left::Unknown if self.child.is_some() => thread::sleep(RETRY),
+                    Left::Unknown => {}
                 }
                 tries_left = match tries_left.checked_sub(1) {
                     Some(left) => left,
@@ -213,37 +223,4 @@ fn socket_setting(folder: &Path) -> OsString {
     }
     setting.push(b'"');
     OsString::from_vec(setting)
-}
-
-/// A live server on the data, as its `postmaster.pid` tells.
-struct Running {
-    pid: Pid,
-    socket_folder: Option<PathBuf>,
-}
-
-impl Running {
-    fn find(pgdata: &Path) -> Option<Self> {
-        // Lines: process, data folder, start time, port, socket folder, ...
-        let text = fs::read_to_string(pgdata.join("postmaster.pid")).ok()?;
-        let mut lines = text.lines();
-        let pid = Pid::from_raw(lines.next()?.trim().parse().ok()?)?;
-        let socket_folder = lines.nth(3).filter(|line| !line.is_empty()).map(PathBuf::from);
-        is_server_of(pid, pgdata).then_some(Running { pid, socket_folder })
-    }
-}
-
-/// Whether that process is the server of this data, and not one that was given its number since.
-fn is_server_of(pid: Pid, pgdata: &Path) -> bool {
-    if !Path::new("/proc/self/stat").exists() {
-        return test_kill_process(pid).is_ok();
-    }
-    let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
-    // `12 (postgres) S 1 ...`; a zombie (Z) has ended.
-    let Ok(stat) = fs::read_to_string(proc.join("stat")) else { return false };
-    let Some((head, state)) = stat.rsplit_once(") ") else { return false };
-    if !head.ends_with("(postgres") || state.starts_with(['Z', 'X']) {
-        return false;
-    }
-    // Not every container lets root see this.
-    fs::read_link(proc.join("cwd")).map_or(true, |folder| folder == pgdata)
 }

@@ -64,7 +64,16 @@ fn a_server_left_behind_is_taken_over_and_a_killed_one_is_started_again() {
 
     let process = rustix::process::Pid::from_raw(left.parse().unwrap()).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    // Its number goes to a process of the same user that has nothing to do with it.
+    let owner = Owner::of_this_process().unwrap();
+    let mut stranger = owner.command("sleep", &data_dir).arg("1000").spawn().unwrap();
+    let pid_file = data_dir.join("postgres/postmaster.pid");
+    let text = fs::read_to_string(&pid_file).unwrap();
+    fs::write(&pid_file, text.replacen(&left, &stranger.id().to_string(), 1)).unwrap();
+
     let after_crash = Cluster::open(&data_dir).unwrap();
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
     assert_ne!(pid(&data_dir).unwrap(), left);
     assert!(answers(&after_crash));
     let socket_folder = after_crash.server.socket_folder().to_owned();

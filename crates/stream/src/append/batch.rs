@@ -126,6 +126,6 @@ impl From<StreamError> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure(query("commit to")(error))
+        Failure(query("begin or commit a transaction on")(error))
     }
 }
