@@ -138,8 +138,10 @@ impl Consumer {
     pub fn run(mut self, shutdown: &Shutdown) {
         let (mut observed, mut dropped) = (None, None);
         let mut failing = false;
+        // The first look does not wait: whether the ledger is there is known at once.
+        let mut wait = Duration::ZERO;
         while !shutdown.is_triggered() {
-            let outcome = self.step(IDLE_WAIT).and_then(|step| {
+            let outcome = self.step(wait).and_then(|step| {
                 if due(&mut observed, OBSERVE_EVERY) {
                     self.observe()?;
                 }
@@ -148,6 +150,7 @@ impl Consumer {
                 }
                 Ok(step)
             });
+            wait = IDLE_WAIT;
             match outcome {
                 Ok(step) => {
                     if failing {

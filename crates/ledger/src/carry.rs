@@ -4,9 +4,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{Array, BigInt, Date, Text, Timestamptz};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
+use crate::cursor::ROWS_AT_ONCE;
 use crate::day::DayLock;
 use crate::run::Item;
-use crate::side::{Identity, ROWS_A_FETCH};
+use crate::side::Identity;
 
 /// Notes what a run carried to the next day; what was carried before stays as it was noted.
 pub fn note(
@@ -15,7 +16,7 @@ pub fn note(
     items: &[&Item],
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    for items in items.chunks(ROWS_A_FETCH) {
+    for items in items.chunks(ROWS_AT_ONCE) {
         sql_query(
             "INSERT INTO carry (app_id, day, business, trade_no, request_no, side, out_trade_no, moved_at,
                     amount_fen, carried_at)

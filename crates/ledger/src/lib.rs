@@ -5,6 +5,7 @@ pub mod bill;
 pub mod book;
 pub mod carry;
 mod connection;
+mod cursor;
 pub mod day;
 pub mod difference;
 mod fact;

@@ -7,8 +7,8 @@ use diesel::{
 };
 use payment::{AppId, BillDay};
 
+use crate::cursor::{self, ROWS_AT_ONCE};
 use crate::day::DayLock;
-use crate::side::ROWS_A_FETCH;
 
 /// The number of the last run over a day, if there was one.
 pub fn last_run_no(
@@ -148,7 +148,7 @@ pub fn store_items(
     run_no: i32,
     items: &[Item],
 ) -> QueryResult<()> {
-    for items in items.chunks(ROWS_A_FETCH) {
+    for items in items.chunks(ROWS_AT_ONCE) {
         sql_query(
             "INSERT INTO reconciliation_item (app_id, day, run_no, bucket, business, trade_no, request_no,
                     ordinal, out_trade_no, moved_at, bill_fen, ledger_fen, linked_day)
@@ -215,7 +215,7 @@ pub fn for_each_matched<E: From<diesel::result::Error>>(
     app_id: &AppId,
     day: BillDay,
     run: &Run,
-    mut each: impl FnMut(Matched) -> Result<(), E>,
+    each: impl FnMut(Matched) -> Result<(), E>,
 ) -> Result<(), E> {
     sql_query(
         "DECLARE matched NO SCROLL CURSOR FOR
@@ -234,19 +234,7 @@ pub fn for_each_matched<E: From<diesel::result::Error>>(
     .bind::<Date, _>(day.date())
     .bind::<Integer, _>(run.run_no)
     .execute(conn)?;
-    loop {
-        let rows: Vec<Matched> =
-            sql_query(format!("FETCH {ROWS_A_FETCH} FROM matched")).load(conn)?;
-        let last = rows.len() < ROWS_A_FETCH;
-        for row in rows {
-            each(row)?;
-        }
-        if last {
-            break;
-        }
-    }
-    sql_query("CLOSE matched").execute(conn)?;
-    Ok(())
+    cursor::for_each(conn, "matched", each)
 }
 
 /// The bill a run compared.

@@ -5,6 +5,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Date, Nullable, Text, Timestamptz};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use payment::AppId;
 
+use crate::cursor;
 use crate::day::DayLock;
 
 /// One side of one movement: a bill row, or what the ledger booked. Amounts carry the bill's signs.
@@ -48,7 +49,6 @@ const LEDGER_SIDE: &str =
 /// The bill that counts for a day is the one loaded last.
 const LATEST_BILLS: &str = "SELECT DISTINCT ON (day) bill_id, day FROM bill WHERE app_id = $1
     ORDER BY day, bill_id DESC";
-pub(crate) const ROWS_A_FETCH: usize = 4096;
 
 /// Both sides of a day in the order of their identities (`trade_no`, `business`, `request_no`), the bill's first
 /// and in its own order, handed over one by one through a cursor: memory does not grow with the day.
@@ -57,7 +57,7 @@ pub fn for_each_side<E: From<diesel::result::Error>>(
     conn: &mut PgConnection,
     day: &DayLock,
     bill_id: i64,
-    mut each: impl FnMut(Side) -> Result<(), E>,
+    each: impl FnMut(Side) -> Result<(), E>,
 ) -> Result<(), E> {
     sql_query(format!(
         "DECLARE both_sides NO SCROLL CURSOR FOR
@@ -74,19 +74,7 @@ pub fn for_each_side<E: From<diesel::result::Error>>(
     .bind::<Timestamptz, _>(day.day().start())
     .bind::<Timestamptz, _>(day.day().end())
     .execute(conn)?;
-    loop {
-        let sides: Vec<Side> =
-            sql_query(format!("FETCH {ROWS_A_FETCH} FROM both_sides")).load(conn)?;
-        let last = sides.len() < ROWS_A_FETCH;
-        for side in sides {
-            each(side)?;
-        }
-        if last {
-            break;
-        }
-    }
-    sql_query("CLOSE both_sides").execute(conn)?;
-    Ok(())
+    cursor::for_each(conn, "both_sides", each)
 }
 
 /// The number and sum (商家实收) of the day's movements, counted by the database: the check on the run's own count.
