@@ -194,23 +194,22 @@ pub fn fold<'f>(facts: impl IntoIterator<Item = &'f Fact>) -> Option<Trade> {
 
 /// The smallest total and the smallest receipt told stand: books never claim more than was said.
 fn fold_paid(facts: &BTreeSet<&Fact>, conflicts: &mut BTreeSet<Conflict>) -> Option<Paid> {
-    let mut totals = BTreeSet::new();
-    let mut receipts = BTreeSet::new();
+    let mut receipts: BTreeMap<Fen, BTreeSet<Fen>> = BTreeMap::new();
     let mut paid_at = None;
     for fact in facts {
         if let Told::Paid { total, receipt, at } = &fact.told {
-            totals.insert(*total);
-            receipts.extend(*receipt);
+            receipts.entry(*total).or_default().extend(*receipt);
             paid_at = earliest(paid_at, Some(*at));
         }
     }
-    note(conflicts, Subject::Total, "", &totals);
-    // Another total brings another receipt with it: one contradiction, not two.
-    if totals.len() == 1 {
-        note(conflicts, Subject::Receipt, "", &receipts);
+    note(conflicts, Subject::Total, "", &receipts.keys().collect());
+    // Another total brings another receipt with it: one contradiction, not two. What is noted must only ever
+    // grow with the facts, since conflicts are written for good.
+    for of_total in receipts.values() {
+        note(conflicts, Subject::Receipt, "", of_total);
     }
-    let total = *totals.first()?;
-    let receipt = receipts.first().copied();
+    let total = *receipts.keys().next()?;
+    let receipt = receipts.values().flatten().min().copied();
     Some(Paid {
         total,
         receipt: receipt.unwrap_or(total).min(total),
@@ -259,8 +258,9 @@ fn fold_refunds(
         let is_known = told.get(request_no).is_some_and(|unnamed| {
             told.iter().any(|(named, refund)| *named != request_no && same(unnamed, refund))
         });
-        if is_known {
-            told.remove(request_no);
+        // Its contradictions stay noted: they may have been told before its number was.
+        if is_known && let Some(unnamed) = told.remove(request_no) {
+            note(conflicts, Subject::Refund, request_no.as_str(), &unnamed.cumulative);
         }
     }
 

@@ -119,6 +119,23 @@ fn contradictions_are_kept_and_the_smallest_amount_stands() {
 }
 
 #[test]
+fn a_contradiction_stays_noted_whatever_else_is_told() {
+    check(
+        "paid 100.00 receipt 95.00 @1\npaid 100.00 receipt 94.00 @1\npaid 90.00 receipt 90.00 @1",
+        expect![
+            "paid 90.00 receipt 90.00, told total 100.00, told total 90.00, told receipt 94.00, told receipt 95.00"
+        ],
+    );
+    check(
+        "refund T1 cumulative 30.00 @2\nrefund T1 cumulative 31.00 @2\n\
+         refund R1 cumulative 30.00 @2\nrefund R1 cumulative 31.00 @2",
+        expect![
+            "paid, R1 30.00 receipt 30.00, told refund 30.00, told refund 31.00, told refund 30.00, told refund 31.00, doubt refund_without_payment"
+        ],
+    );
+}
+
+#[test]
 fn a_single_amount_confirms_a_step_and_shows_what_is_missing_before_it() {
     // R1's notice is lost: R2's step is all there is, until the bill tells R2's own amount.
     check(
@@ -197,6 +214,15 @@ proptest! {
             other.swap(at.min(last), index.index(last + 1));
         }
         prop_assert_eq!(fold(&facts), fold(&other));
+    }
+
+    /// Conflicts are written for good: what is noted of some facts must be noted of more.
+    #[test]
+    fn facts_add_conflicts_and_take_none_away(facts in any_facts()) {
+        let noted = |facts: &[Fact]| fold(facts).unwrap().conflicts;
+        for count in 1..facts.len() {
+            prop_assert!(noted(&facts[..count]).is_subset(&noted(&facts)));
+        }
     }
 
     #[test]

@@ -60,15 +60,19 @@ pub(super) fn left_in(pgdata: &Path) -> Left {
     left
 }
 
-/// Removes the `postmaster.pid` of a server that was killed. The caller holds the start lock and has seen
-/// that nothing of it is left.
+/// Removes what a killed server wrote to keep others out: its `postmaster.pid`, and the same beside the
+/// socket. The caller holds the start lock and has seen that nothing of the server is left.
 ///
-/// A new server would ask only whether the number in it belongs to any process of its user: a dead one that
+/// A new server would ask only whether the number in them belongs to any process of its user: a dead one that
 /// its parent never waits for, as happens in containers, or another that got the number, would keep it out.
-pub(super) fn forget_dead(pgdata: &Path) -> Result<(), ClusterError> {
-    let file = pgdata.join(PID_FILE);
-    if file.exists() {
-        fs::remove_file(&file).map_err(at(&file, "remove"))?;
+pub(super) fn forget_dead(pgdata: &Path, socket_lock: &Path) -> Result<(), ClusterError> {
+    for file in [&pgdata.join(PID_FILE), socket_lock] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(at(file, "remove")(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
     }
     Ok(())
 }

@@ -81,7 +81,10 @@ impl Server {
         while started.elapsed() < START_LIMIT {
             if !self.is_running() {
                 match process::left_in(&self.pgdata) {
-                    Left::Nothing => process::forget_dead(&self.pgdata)?,
+                    Left::Nothing => {
+                        let socket_lock = socket::lock_file(&self.socket_folder);
+                        process::forget_dead(&self.pgdata, &socket_lock)?;
+                    }
                     // They end by themselves, and must have before the next server begins.
                     Left::Processes => {
                         thread::sleep(PAUSE);

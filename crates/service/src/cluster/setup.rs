@@ -55,7 +55,10 @@ fn remove_leftovers(data_dir: &Path) -> Result<(), ClusterError> {
     for entry in fs::read_dir(data_dir).map_err(at(data_dir, "list"))? {
         let entry = entry.map_err(at(data_dir, "list"))?;
         if entry.file_name().as_encoded_bytes().starts_with(LEFTOVER.as_bytes()) {
-            fs::remove_dir_all(entry.path()).map_err(at(&entry.path(), "remove"))?;
+            // An initdb that outlived its parent may still be writing there; then the next time.
+            if let Err(error) = fs::remove_dir_all(entry.path()) {
+                tracing::warn!(%error, "cannot remove `{}`", entry.path().display());
+            }
         }
     }
     Ok(())

@@ -98,6 +98,11 @@ fn log_in(folder: &Path) -> io::Result<Answer> {
     }
 }
 
+/// What the server keeps beside its socket, with its process number in it.
+pub(super) fn lock_file(folder: &Path) -> PathBuf {
+    folder.join(format!(".s.PGSQL.{PORT}.lock"))
+}
+
 fn file(folder: &Path) -> PathBuf {
     folder.join(format!(".s.PGSQL.{PORT}"))
 }

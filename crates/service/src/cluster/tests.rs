@@ -67,9 +67,12 @@ fn a_server_left_behind_is_taken_over_and_a_killed_one_is_started_again() {
     // Its number goes to a process of the same user that has nothing to do with it.
     let owner = Owner::of_this_process().unwrap();
     let mut stranger = owner.command("sleep", &data_dir).arg("1000").spawn().unwrap();
-    let pid_file = data_dir.join("postgres/postmaster.pid");
-    let text = fs::read_to_string(&pid_file).unwrap();
-    fs::write(&pid_file, text.replacen(&left, &stranger.id().to_string(), 1)).unwrap();
+    for file in
+        [data_dir.join("postgres/postmaster.pid"), socket::lock_file(heir.server.socket_folder())]
+    {
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replacen(&left, &stranger.id().to_string(), 1)).unwrap();
+    }
 
     let after_crash = Cluster::open(&data_dir).unwrap();
     stranger.kill().unwrap();
