@@ -148,7 +148,9 @@ fn store(
     .map(|_| ())
 }
 
-/// The differences of a day, whatever their state, and those of earlier days that carried into it.
+/// The differences of a day, whatever their state, those of earlier days that carried into it, and those of a
+/// neighbouring day that concern a row or movement of this one: a pair over midnight that differs is one
+/// difference, and open on both days.
 pub fn of_day(
     conn: &mut PgConnection,
     app_id: &AppId,
@@ -162,7 +164,12 @@ pub fn of_day(
             AND (d.day = $2 OR EXISTS (
                 SELECT 1 FROM carry c
                  WHERE c.app_id = $1 AND c.settled_day = $2 AND c.settled_as = 'opened' AND c.day = d.day
-                   AND (c.business, c.trade_no, c.request_no) = (d.business, d.trade_no, d.request_no)))
+                   AND (c.business, c.trade_no, c.request_no) = (d.business, d.trade_no, d.request_no))
+                OR d.state <> 'resolved' AND EXISTS (
+                SELECT 1 FROM reconciliation_item i
+                 WHERE i.app_id = $1 AND i.day = $2 AND i.bucket = 'open' AND i.linked_day = d.day
+                   AND i.run_no = (SELECT max(run_no) FROM reconciliation_run WHERE app_id = $1 AND day = $2)
+                   AND (i.business, i.trade_no, i.request_no) = (d.business, d.trade_no, d.request_no)))
           ORDER BY d.day, d.kind, d.trade_no, d.business, d.request_no, d.difference_id",
     )
     .bind::<Text, _>(app_id.as_str())
