@@ -41,8 +41,8 @@ pub struct Side {
 }
 
 const BILL_SIDE: &str =
-    "business, trade_no, request_no, true AS is_bill, out_trade_no, completed_at AS moved_at,
-    total_fen, receipt_fen, fee_fen, true AS figures_known, false AS has_conflict";
+    "b.business, b.trade_no, b.request_no, true AS is_bill, b.out_trade_no, b.completed_at AS moved_at,
+    b.total_fen, b.receipt_fen, b.fee_fen, true AS figures_known, false AS has_conflict";
 const LEDGER_SIDE: &str =
     "m.business, m.trade_no, m.request_no, false AS is_bill, m.out_trade_no, m.moved_at,
     m.total_fen, m.receipt_fen, 0::bigint AS fee_fen, m.figures_known, m.has_conflict";
@@ -62,7 +62,8 @@ pub fn for_each_side<E: From<diesel::result::Error>>(
     sql_query(format!(
         "DECLARE both_sides NO SCROLL CURSOR FOR
          SELECT * FROM (
-             SELECT {BILL_SIDE}, $3::date AS day, entry, line FROM bill_row WHERE app_id = $1 AND bill_id = $2
+             SELECT {BILL_SIDE}, $3::date AS day, b.entry, b.line FROM bill_row b
+              WHERE b.app_id = $1 AND b.bill_id = $2
              UNION ALL
              SELECT {LEDGER_SIDE}, $3::date AS day, 0 AS entry, 0 AS line FROM movement m
               WHERE m.app_id = $1 AND m.moved_at >= $4 AND m.moved_at < $5) AS sides
@@ -132,8 +133,11 @@ pub fn movements_of(
     sql_query(format!(
         "SELECT {LEDGER_SIDE}, (m.moved_at AT TIME ZONE 'Asia/Shanghai')::date AS day
            FROM unnest($2, $3, $4) AS asked (trade_no, business, request_no)
-           JOIN movement m USING (trade_no, business, request_no)
-          WHERE m.app_id = $1"
+          CROSS JOIN LATERAL (
+                SELECT * FROM movement
+                 WHERE movement.app_id = $1 AND movement.trade_no = asked.trade_no
+                   AND movement.business = asked.business AND movement.request_no = asked.request_no
+                OFFSET 0) AS m"
     ))
     .bind::<Text, _>(app_id.as_str())
     .bind::<Array<Text>, _>(identities.iter().map(|id| id.trade_no.as_str()).collect::<Vec<_>>())
@@ -152,8 +156,12 @@ pub fn bill_rows_of(
         "WITH latest AS ({LATEST_BILLS})
          SELECT {BILL_SIDE}, latest.day
            FROM unnest($2, $3, $4) AS asked (trade_no, business, request_no)
-           JOIN bill_row USING (trade_no, business, request_no) JOIN latest USING (bill_id)
-          WHERE bill_row.app_id = $1
+          CROSS JOIN LATERAL (
+                SELECT * FROM bill_row
+                 WHERE bill_row.app_id = $1 AND bill_row.trade_no = asked.trade_no
+                   AND bill_row.business = asked.business AND bill_row.request_no = asked.request_no
+                OFFSET 0) AS b
+           JOIN latest USING (bill_id)
           ORDER BY latest.day, entry, line"
     ))
     .bind::<Text, _>(app_id.as_str())
@@ -207,7 +215,8 @@ pub struct Inferred {
     pub discounted: bool,
 }
 
-/// The movements of a bill whose figures were inferred and differ from the bill's.
+/// The movements of a bill, booked on its day or a neighbouring one, whose figures were inferred and differ from
+/// the bill's.
 pub fn inferred(
     conn: &mut PgConnection,
     day: &DayLock,
@@ -220,6 +229,8 @@ pub fn inferred(
                     b.completed_at, b.entry, b.line
                FROM bill_row b JOIN movement m USING (app_id, trade_no, business, request_no)
               WHERE b.app_id = $1 AND b.bill_id = $2 AND NOT m.figures_known AND NOT m.has_conflict
+                AND m.moved_at >= $3::timestamptz - interval '1 day'
+                AND m.moved_at < $4::timestamptz + interval '1 day'
                 AND (b.total_fen <> m.total_fen OR b.receipt_fen <> m.receipt_fen))
          SELECT d.business, d.trade_no, d.out_trade_no, d.request_no, d.moved_at,
                 d.total_fen AS ledger_total_fen, d.bill_total_fen, d.bill_receipt_fen,
@@ -237,5 +248,7 @@ pub fn inferred(
     ))
     .bind::<Text, _>(day.app_id().as_str())
     .bind::<BigInt, _>(bill_id)
+    .bind::<Timestamptz, _>(day.day().start())
+    .bind::<Timestamptz, _>(day.day().end())
     .load(conn)
 }
