@@ -202,9 +202,9 @@ fn store_genuine(
     let notify_ids: Vec<&str> = genuine.iter().map(|g| g.notify_id).collect();
     let seen: Vec<SeenRow> = sql_query(
         "SELECT i.app_id, i.notify_id
-           FROM unnest($1, $2) AS asked (app_id, notify_id)
-           JOIN inbox i USING (app_id, notify_id)
-          WHERE i.outcome <> 'duplicate'",
+           FROM unnest($1, $2) AS asked (app_id, notify_id) CROSS JOIN LATERAL (
+                SELECT * FROM inbox WHERE inbox.app_id = asked.app_id AND inbox.notify_id = asked.notify_id
+                   AND inbox.outcome <> 'duplicate' OFFSET 0) AS i",
     )
     .bind::<Array<Text>, _>(&apps)
     .bind::<Array<Text>, _>(&notify_ids)

@@ -41,6 +41,9 @@ pub enum BookError {
 
 /// Adds facts to the set, folds the trades they belong to anew, and posts what changed to the journal.
 ///
+/// Lookups are LATERAL with a fence: a few hundred rows are found by their keys, however large the tables are and
+/// whatever the planner believes of them.
+///
 /// Must run in a transaction. The trades' rows are locked in key order, so two callers with facts about the
 /// same trade queue up, and the second sees the first one's facts. A constant number of round trips, whatever
 /// the number of facts. Returns how many facts were new.
@@ -54,7 +57,6 @@ pub fn record(
     }
     let trades: BTreeMap<Key, &OutTradeNo> =
         facts.iter().map(|(fact, _)| (key(fact), &fact.out_trade_no)).collect();
-    look_up_by_key(conn)?;
     lock(conn, &trades, now)?;
     let touched = fact::insert(conn, facts, now)?;
     let new_facts = touched.len();
@@ -75,20 +77,10 @@ pub fn record(
     }
     store_trades(conn, &after, now)?;
     store_refunds(conn, &after)?;
+    remove_refunds(conn, &after, &before)?;
     store_conflicts(conn, &after, now)?;
     journal::store(conn, &postings, now)?;
     Ok(new_facts)
-}
-
-/// Every statement here finds a few hundred rows by their keys, however large the tables are. Told nothing, the
-/// planner reads tables of some ten thousand rows whole, once a batch. Ends with the transaction.
-fn look_up_by_key(conn: &mut PgConnection) -> QueryResult<()> {
-    sql_query(
-        "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-                set_config('enable_seqscan', 'off', true)",
-    )
-    .execute(conn)
-    .map(|_| ())
 }
 
 /// Makes the rows of trades never heard of and locks all of them, both in key order: no deadlocks.
@@ -111,8 +103,8 @@ fn lock(
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
     sql_query(
-        "SELECT 1 FROM trade JOIN unnest($1, $2) AS asked (app_id, trade_no) USING (app_id, trade_no)
-          ORDER BY trade.app_id COLLATE \"C\", trade.trade_no COLLATE \"C\" FOR UPDATE OF trade",
+        "SELECT 1 FROM unnest($1, $2) AS asked (app_id, trade_no) CROSS JOIN LATERAL (
+             SELECT 1 FROM trade t WHERE t.app_id = asked.app_id AND t.trade_no = asked.trade_no FOR UPDATE) AS t",
     )
     .bind::<Array<Text>, _>(apps)
     .bind::<Array<Text>, _>(trade_nos)
@@ -143,11 +135,15 @@ fn load_booked(
     let (apps, trade_nos) = columns(trades);
     let rows: Vec<BookedRow> = sql_query(
         "SELECT t.app_id, t.trade_no, 'payment' AS business, '' AS request_no, t.total_fen, t.receipt_fen
-           FROM unnest($1, $2) AS asked (app_id, trade_no) JOIN trade t USING (app_id, trade_no)
+           FROM unnest($1, $2) AS asked (app_id, trade_no) CROSS JOIN LATERAL (
+                SELECT * FROM trade WHERE trade.app_id = asked.app_id AND trade.trade_no = asked.trade_no
+                OFFSET 0) AS t
           WHERE t.paid_at IS NOT NULL
          UNION ALL
          SELECT r.app_id, r.trade_no, 'refund', r.request_no, r.amount_fen, r.receipt_fen
-           FROM unnest($1, $2) AS asked (app_id, trade_no) JOIN refund r USING (app_id, trade_no)",
+           FROM unnest($1, $2) AS asked (app_id, trade_no) CROSS JOIN LATERAL (
+                SELECT * FROM refund WHERE refund.app_id = asked.app_id AND refund.trade_no = asked.trade_no
+                OFFSET 0) AS r",
     )
     .bind::<Array<Text>, _>(apps)
     .bind::<Array<Text>, _>(trade_nos)
@@ -182,15 +178,17 @@ fn store_trades(
         })
         .collect();
     sql_query(
-        "UPDATE trade SET out_trade_no = new.out_trade_no, state = new.state, total_fen = new.total_fen,
-                receipt_fen = new.receipt_fen, receipt_known = new.receipt_known,
-                refunded_fen = new.refunded_fen, created_at = new.created_at, paid_at = new.paid_at,
-                closed_at = new.closed_at, has_conflict = new.has_conflict, doubt = new.doubt,
-                changed_at = $14
-           FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-                AS new (app_id, trade_no, out_trade_no, state, total_fen, receipt_fen, receipt_known,
-                        refunded_fen, created_at, paid_at, closed_at, has_conflict, doubt)
-          WHERE trade.app_id = new.app_id AND trade.trade_no = new.trade_no",
+        // Every row is there: it was made or found when it was locked.
+        "INSERT INTO trade (app_id, trade_no, out_trade_no, state, total_fen, receipt_fen, receipt_known,
+                refunded_fen, created_at, paid_at, closed_at, has_conflict, doubt, changed_at)
+         SELECT new.*, $14 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS new
+         ON CONFLICT (app_id, trade_no) DO UPDATE SET
+                out_trade_no = excluded.out_trade_no, state = excluded.state, total_fen = excluded.total_fen,
+                receipt_fen = excluded.receipt_fen, receipt_known = excluded.receipt_known,
+                refunded_fen = excluded.refunded_fen, created_at = excluded.created_at,
+                paid_at = excluded.paid_at, closed_at = excluded.closed_at,
+                has_conflict = excluded.has_conflict, doubt = excluded.doubt,
+                changed_at = excluded.changed_at",
     )
     .bind::<Array<Text>, _>(apps)
     .bind::<Array<Text>, _>(trade_nos)
@@ -262,18 +260,35 @@ fn store_refunds(conn: &mut PgConnection, trades: &[(&Key, Trade)]) -> QueryResu
     .bind::<Array<Timestamptz>, _>(refunds.iter().map(|(_, _, r)| r.at).collect::<Vec<_>>())
     .bind::<Array<Bool>, _>(refunds.iter().map(|(_, _, r)| r.has_conflict).collect::<Vec<_>>())
     .execute(conn)?;
-    // Only a refund first told without its number can vanish; see `trade::fold`.
+    Ok(())
+}
+
+/// Removes refunds that the facts no longer tell: first told without a number of their own, then known by it.
+fn remove_refunds(
+    conn: &mut PgConnection,
+    trades: &[(&Key, Trade)],
+    before: &BTreeMap<Key, Booked>,
+) -> QueryResult<()> {
+    let gone: Vec<(&Key, &str)> = trades
+        .iter()
+        .flat_map(|(key, trade)| {
+            let was = before.get(*key).into_iter().flat_map(|was| was.refunds.keys());
+            was.filter(|no| !trade.refunds.keys().any(|known| known.as_str() == no.as_str()))
+                .map(move |no| (*key, no.as_str()))
+        })
+        .collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let (apps, trade_nos) = columns(gone.iter().map(|(key, _)| *key));
     sql_query(
-        "DELETE FROM refund r
-          USING (SELECT DISTINCT app_id, trade_no FROM unnest($1, $2) AS t (app_id, trade_no)) AS touched
-          WHERE r.app_id = touched.app_id AND r.trade_no = touched.trade_no AND r.request_no = r.trade_no
-            AND NOT EXISTS (SELECT 1 FROM unnest($1, $2, $3) AS kept (app_id, trade_no, request_no)
-                             WHERE (kept.app_id, kept.trade_no, kept.request_no)
-                                 = (r.app_id, r.trade_no, r.request_no))",
+        "DELETE FROM refund USING unnest($1, $2, $3) AS gone (app_id, trade_no, request_no)
+          WHERE refund.app_id = gone.app_id AND refund.trade_no = gone.trade_no
+            AND refund.request_no = gone.request_no",
     )
-    .bind::<Array<Text>, _>(&apps)
-    .bind::<Array<Text>, _>(&trade_nos)
-    .bind::<Array<Text>, _>(&request_nos)
+    .bind::<Array<Text>, _>(apps)
+    .bind::<Array<Text>, _>(trade_nos)
+    .bind::<Array<Text>, _>(gone.iter().map(|(_, request_no)| *request_no).collect::<Vec<_>>())
     .execute(conn)?;
     Ok(())
 }

@@ -160,7 +160,9 @@ pub(crate) fn load(
     let rows: Vec<FactRow> = sql_query(
         "SELECT f.app_id, f.trade_no, f.out_trade_no, f.kind, f.request_no, f.total_fen, f.receipt_fen,
                 f.reported_fen, f.reported_as, f.told_at
-           FROM unnest($1, $2) AS asked (app_id, trade_no) JOIN fact f USING (app_id, trade_no)",
+           FROM unnest($1, $2) AS asked (app_id, trade_no) CROSS JOIN LATERAL (
+                SELECT * FROM fact WHERE fact.app_id = asked.app_id AND fact.trade_no = asked.trade_no
+                OFFSET 0) AS f",
     )
     .bind::<Array<Text>, _>(apps)
     .bind::<Array<Text>, _>(trade_nos)
