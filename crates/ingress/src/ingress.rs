@@ -57,7 +57,7 @@ pub fn start(
         });
         let server = server
             .workers(settings.workers)
-            .client_request_timeout(settings.read_timeout)
+            .client_request_timeout(settings.read_timeout + CLOCK_LAG)
             .keep_alive(KEEP_ALIVE)
             .tcp_nodelay(true)
             .shutdown_timeout(STOP_LIMIT_S)
@@ -140,6 +140,8 @@ impl Default for Settings {
 pub(crate) const LOG: &str = "log";
 
 const STOP_LIMIT_S: u64 = 10;
+/// The server's own clock may be so late, and would hang up on a sender that was in time.
+const CLOCK_LAG: Duration = Duration::from_millis(500);
 /// An idle connection holds up a stop for as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 

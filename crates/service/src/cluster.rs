@@ -25,6 +25,8 @@ use self::server::Server;
 #[derive(Debug)]
 pub struct Cluster {
     url: String,
+    data_dir: PathBuf,
+    owner: Owner,
     server: Server,
     locks: Locks,
     closed: bool,
@@ -60,12 +62,25 @@ impl Cluster {
 
         let server = Server::start(&data_dir, &owner)?;
         let url = socket::url(server.socket_folder());
-        Ok(Cluster { url, server, locks, closed: false })
+        Ok(Cluster { url, data_dir, owner, server, locks, closed: false })
     }
 
     /// A libpq URI of the database `suanpan` in it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Starts the server again if it has died, and says whether it had. Its clients connect anew by themselves.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn revive(&mut self) -> Result<bool, ClusterError> {
+        if self.server.is_running() {
+            return Ok(false);
+        }
+        let _starting = self.locks.starting()?;
+        self.server = Server::start(&self.data_dir, &self.owner)?;
+        Ok(true)
     }
 
     /// Leaves the cluster. If no other process uses it, stops the server and waits until it has.

@@ -56,6 +56,26 @@ pub(crate) fn migrate(common: &Common) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Looks after the private database: its death is not the end of the process, which would come back to it.
+fn keep_alive(
+    mut revive: impl FnMut() -> Result<bool, service::ClusterError>,
+    shutdown: &Shutdown,
+) {
+    const LOOK_EVERY: Duration = Duration::from_millis(500);
+    while !shutdown.wait_for(LOOK_EVERY) {
+        match revive() {
+            Ok(false) => {}
+            Ok(true) => warn!("the private database had died and was started again"),
+            Err(error) => {
+                error!(
+                    error = service::chain(&error),
+                    "the private database has died and does not start"
+                );
+            }
+        }
+    }
+}
+
 /// The roles of this process, running.
 pub(crate) struct House {
     database: Database,
@@ -91,6 +111,9 @@ impl House {
             loops: Vec::new(),
             loops_shutdown: Shutdown::new(),
         };
+        if let Some(revive) = house.database.reviver() {
+            house.spawn("database", move |shutdown| keep_alive(revive, shutdown))?;
+        }
         for role in roles {
             match role {
                 Role::Consumer => house.start_consumer(settings, &apps, &clock, &registry)?,

@@ -1,11 +1,11 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alipay::{App, Gateway, KeyRing, SigningKey, Timeouts, VerificationKey};
 use anyhow::{Context, anyhow, bail};
 use payment::{AppId, SellerId};
 use reconciliation::{Client, Terms};
 use service::settings::{self, AppSettings, Settings};
-use service::{Cluster, Reference};
+use service::{Cluster, ClusterError, Reference};
 
 use crate::cli::Common;
 
@@ -108,7 +108,7 @@ pub(crate) fn client(settings: &Settings, app: &AppSettings) -> anyhow::Result<C
 /// The database of the settings. The private cluster stops when the last process lets go of it.
 pub(crate) struct Database {
     pub(crate) url: String,
-    cluster: Option<Cluster>,
+    cluster: Option<Arc<Mutex<Cluster>>>,
 }
 
 /// What a command may do to a schema that is behind.
@@ -127,7 +127,8 @@ impl Database {
             None => {
                 let cluster = Cluster::open(&settings.data_dir)
                     .context("cannot start the private database")?;
-                Database { url: cluster.url().to_owned(), cluster: Some(cluster) }
+                let url = cluster.url().to_owned();
+                Database { url, cluster: Some(Arc::new(Mutex::new(cluster))) }
             }
         };
         let mut conn = database.connect()?;
@@ -147,8 +148,19 @@ impl Database {
         Ok(ledger::connect(&self.url)?)
     }
 
+    /// What starts the private server again if it has died; `None` for a database that is not ours to start.
+    pub(crate) fn reviver(
+        &self,
+    ) -> Option<impl FnMut() -> Result<bool, ClusterError> + Send + 'static> {
+        let cluster = self.cluster.clone()?;
+        Some(move || cluster.lock().unwrap_or_else(PoisonError::into_inner).revive())
+    }
+
+    /// Leaves the private cluster; whoever holds it last stops it.
     pub(crate) fn close(self) -> anyhow::Result<()> {
-        if let Some(cluster) = self.cluster {
+        let cluster = self.cluster.and_then(Arc::into_inner).map(Mutex::into_inner);
+        if let Some(cluster) = cluster {
+            let cluster = cluster.unwrap_or_else(PoisonError::into_inner);
             cluster.close().context("cannot stop the private database")?;
         }
         Ok(())

@@ -115,7 +115,7 @@ impl Server {
         Err(self.does_not_start("it takes longer than a minute"))
     }
 
-    fn is_running(&mut self) -> bool {
+    pub(super) fn is_running(&mut self) -> bool {
         if let Some(child) = &self.child {
             return !child.waiting.is_finished();
         }

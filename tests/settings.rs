@@ -1,0 +1,110 @@
+//! The settings file and the variables laid over it: what is wrong is named with its place.
+
+use std::path::Path;
+
+use service::Settings;
+
+use crate::harness::alipay::APP_ID;
+use crate::harness::binary::Ended;
+use crate::harness::home::{Home, settings};
+
+/// A command that reads the settings first. The text takes the place of the settings file.
+fn start_with(home: &Home, text: &str) -> Ended {
+    home.write("suanpan.toml", text);
+    home.run(&["verify", "--app", APP_ID])
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_named_with_its_key_its_file_and_its_line() {
+    let home = Home::with_private_cluster();
+    let good = settings("file:alipay.pem");
+    assert_eq!(start_with(&home, &good).code, Some(1), "an empty body, read with good settings");
+    for (from, to, line, words) in [
+        ("data_dir =", "data_folder =", 1, "data_folder"),
+        ("[admin]", "[admin]\nport = 9090", 7, "port"),
+        ("[admin]", "[metrics]", 6, "metrics"),
+        ("seller_id =", "pid =", 12, "pid"),
+        (r#""127.0.0.1:0""#, "8080", 4, "listen"),
+        (r#""127.0.0.1:0""#, r#""localhost""#, 4, "listen"),
+        ("data_dir =", "data_dir = 5\n#", 1, "data_dir"),
+        (r#"fee_rate = "0.006""#, "fee_rate = 0.006", 15, "fee_rate"),
+        (r#"fee_rate = "0.006""#, r#"fee_rate = "6e-3""#, 15, "fee_rate"),
+        (r#""sandbox""#, r#""staging""#, 13, "environment"),
+        (r#""file:alipay.pem""#, "", 14, "verification_keys"),
+        (r#""file:alipay.pem""#, r#""MIIBIjANBgkqhkiG9w0BAQ""#, 14, "verification_keys"),
+        ("[ingress]", "[ingress", 3, ""),
+        ("[ingress]", "[log]\nkind = \"kafka\"\n[ingress]", 4, "only the Postgres log"),
+        (
+            "[ingress]",
+            "[log.kafka]\nbrokers = \"host:9092\"\n[ingress]",
+            3,
+            "only the Postgres log",
+        ),
+        (
+            "fee_rate =",
+            "verification_certificates = [\"file:alipay.crt\"]\nfee_rate =",
+            15,
+            "certificate mode is not in this version",
+        ),
+        ("fee_rate =", "root_certificate = \"file:root.crt\"\nfee_rate =", 15, "certificate mode"),
+        ("fee_rate =", "app_certificate = \"file:app.crt\"\nfee_rate =", 15, "certificate mode"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let ended = start_with(&home, &good.replacen(from, to, 1));
+        ended.assert_refused(&["suanpan.toml", &format!("line {line}"), words]);
+        assert!(!ended.stderr.contains("MIIBIjANBgkqhkiG9w0BAQ"), "a key's text: {}", ended.stderr);
+    }
+    let twice = format!("{good}{}", &good[good.find("[[app]]").unwrap()..]);
+    start_with(&home, &twice).assert_refused(&["suanpan.toml", "line 18", APP_ID]);
+    let none = &good[..good.find("[[app]]").unwrap()];
+    start_with(&home, none).assert_refused(&["suanpan.toml", "[[app]]"]);
+}
+
+#[test]
+fn a_variable_overrides_the_file_and_a_wrong_one_is_named() {
+    for (name, value, words) in [
+        ("SUANPAN__INGRESS__PORT", "8080", "port"),
+        ("SUANPAN__INGRES__LISTEN", "127.0.0.1:0", "ingres"),
+        ("SUANPAN__INGRESS__LISTEN", "here", ""),
+        ("SUANPAN__LOG__KIND", "kafka", "only the Postgres log"),
+        ("SUANPAN__APP__7__ID", "2021000000000009", ""),
+    ] {
+        let home = Home::with_private_cluster().variable(name, value);
+        home.run(&["verify", "--app", APP_ID]).assert_refused(&[name, words]);
+    }
+    let home = Home::with_private_cluster().variable("SUANPAN__APP__0__ID", "2021000000000009");
+    home.run(&["verify", "--app", APP_ID]).assert_refused(&["is not in the settings"]);
+    assert_eq!(home.run(&["verify", "--app", "2021000000000009"]).code, Some(1));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let home = Home::with_private_cluster();
+    std::fs::remove_file(home.path("suanpan.toml")).unwrap();
+    home.run(&["verify", "--app", APP_ID]).assert_refused(&["suanpan.toml", "--config"]);
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_refused_without_its_password() {
+    let home = Home::with_private_cluster()
+        .variable("SUANPAN__DATABASE__URL", "env:SUANPAN_TEST_DATABASE")
+        .variable("SUANPAN_TEST_DATABASE", "postgres://suanpan:top-secret@127.0.0.1:1/suanpan");
+    let ended = home.run(&["quarantine", "list"]);
+    ended.assert_refused(&[]);
+    assert!(!ended.stderr.contains("top-secret"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_settings_that_are_shipped_are_good_and_show_every_default() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/suanpan.toml");
+    let shipped = Settings::load(&file, std::iter::empty()).unwrap();
+    let default = Settings::default();
+    assert_eq!(shipped.database, default.database);
+    assert_eq!(shipped.log, default.log);
+    assert_eq!(shipped.ingress, default.ingress);
+    assert_eq!(shipped.admin, default.admin);
+    assert_eq!(shipped.console, default.console);
+    assert_eq!(shipped.reconciliation, default.reconciliation);
+    assert_eq!(shipped.logs, default.logs);
+    assert_eq!(shipped.apps.len(), 1);
+}
