@@ -8,7 +8,8 @@ use crate::{Partition, StreamError};
 /// How many records one step looks at and may drop.
 const STEP: i64 = 5_000;
 
-/// Each step looks at the lowest offsets only: a week of younger records is not searched every time.
+/// Each step looks at the lowest offsets only: a week of younger records is not searched every time. What it found
+/// it drops by its place on disk, which needs no join that could be planned badly.
 pub(crate) fn drop_read(
     conn: &mut PgConnection,
     before: &[(Partition, i64)],
@@ -18,11 +19,11 @@ pub(crate) fn drop_read(
     for (partition, before) in before {
         loop {
             let rows = sql_query(
-                "WITH lowest AS (SELECT record_offset, appended_at FROM log_record \
-                                 WHERE topic = $1 AND partition = $2 AND record_offset < $3 \
-                                 ORDER BY record_offset LIMIT $4) \
-                 DELETE FROM log_record WHERE topic = $1 AND partition = $2 AND record_offset IN \
-                     (SELECT record_offset FROM lowest WHERE appended_at < $5)",
+                "DELETE FROM log_record WHERE ctid = ANY (ARRAY(\
+                     SELECT ctid FROM (SELECT ctid, appended_at FROM log_record \
+                                        WHERE topic = $1 AND partition = $2 AND record_offset < $3 \
+                                        ORDER BY record_offset LIMIT $4) AS lowest \
+                      WHERE appended_at < $5))",
             )
             .bind::<Text, _>(partition.topic.as_str())
             .bind::<Integer, _>(partition.number)
