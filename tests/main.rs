@@ -17,6 +17,8 @@ mod migrations;
 #[cfg(test)]
 mod reconcile;
 #[cfg(test)]
+mod reconciler;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod stream;

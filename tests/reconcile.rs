@@ -3,6 +3,7 @@
 mod differences;
 mod gateway;
 mod midnight;
+mod order;
 mod refused;
 mod reports;
 mod shapes;

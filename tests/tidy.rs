@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_promised_metric_is_registered_and_no_other_prefix_is_used() {
+    fn every_promised_metric_is_registered() {
         let code: String = sources("crates").iter().map(|file| read(file)).collect();
         for metric in METRICS {
             assert!(code.contains(&format!("\"{metric}\"")), "no code registers `{metric}`");

@@ -176,6 +176,23 @@ impl fmt::Display for SignType {
 }
 
 impl Refusal {
+    /// Every word that [`cause`](Self::cause) says.
+    pub const CAUSES: [&'static str; 13] = [
+        "empty_body",
+        "not_a_form",
+        "bad_escape",
+        "control_byte",
+        "repeated_key",
+        "too_many_parameters",
+        "missing_sign",
+        "empty_sign",
+        "bad_base64",
+        "unsupported_sign_type",
+        "signature_length",
+        "wrong_signature",
+        "unknown_charset",
+    ];
+
     /// One word for metrics and for programs; a closed set.
     pub fn cause(&self) -> &'static str {
         match self {

@@ -227,6 +227,11 @@ impl Consumer {
     fn observe(&mut self) -> Result<(), StepError> {
         let Some(links) = &mut self.links else { return Ok(()) };
         let ends = links.reader.ends()?;
+        // The log has grown partitions: the next step opens it anew and reads them, too.
+        if ends.len() != links.positions.len() {
+            self.links = None;
+            return Ok(());
+        }
         let oldest = links.reader.oldest_unread(&links.positions)?;
         let oldest = oldest.into_iter().map(|(_, received_at)| received_at).min();
         self.metrics.observe(&links.positions, &ends, oldest, self.clock.now());

@@ -4,18 +4,24 @@ use std::sync::Arc;
 use alipay::{App, Kind, Notification, Trust, Verdict};
 use ledger::{Content, Message};
 use payment::{AppId, Source, Topic};
+use service::chain;
 use sha2::{Digest, Sha256};
 use stream::Record;
 
 /// What a record of the log means, judged by its signed bytes and not by its envelope.
 pub(crate) fn judge(record: Record, apps: &HashMap<AppId, Arc<App>>) -> Message {
-    let Record { partition, offset, envelope } = record;
-    let content = match apps.get(&envelope.app_id) {
-        None => Content::Dead {
+    let Record { partition, offset, envelope, defect } = record;
+    let unreadable = defect.map(|column| Content::Dead {
+        reason: "unreadable_record",
+        detail: format!("the record's {column} is none that this version writes"),
+    });
+    let content = match (unreadable, apps.get(&envelope.app_id)) {
+        (Some(dead), _) => dead,
+        (None, None) => Content::Dead {
             reason: "unknown_app",
             detail: format!("app `{}` is not in the settings", envelope.app_id),
         },
-        Some(app) => match envelope.source {
+        (None, Some(app)) => match envelope.source {
             Source::Notification => {
                 let verdict = alipay::receive(app, &envelope.body, Trust::ActiveAndRetired);
                 content(app, verdict, partition.topic, envelope.reason.as_deref(), &envelope.body)
@@ -54,10 +60,10 @@ fn content(
             reason: reason.unwrap_or("set aside without a reason").to_owned(),
         },
         (Verdict::SetAside { reason, .. }, Topic::Notifications | Topic::Quarantine) => {
-            Content::Quarantined { reason: format!("{}: {reason}", reason.code()) }
+            Content::Quarantined { reason: format!("{}: {}", reason.code(), chain(&reason)) }
         }
         (Verdict::Refused(refusal), Topic::Notifications | Topic::Quarantine) => {
-            Content::Dead { reason: refusal.cause(), detail: refusal.to_string() }
+            Content::Dead { reason: refusal.cause(), detail: chain(&refusal) }
         }
     }
 }

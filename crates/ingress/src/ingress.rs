@@ -13,7 +13,7 @@ use service::{Clock, Health, Server};
 use stream::Appender;
 
 use crate::metrics::Metrics;
-use crate::notify::{Door, notify};
+use crate::notify::{Door, lost, notify, other_method};
 
 /// Opens the door: `POST` and `GET /notify/alipay/{app_id}` on `settings.listen`, for `apps`.
 ///
@@ -52,8 +52,9 @@ pub fn start(
         let server = HttpServer::new(move || {
             let notify = web::resource("/notify/alipay/{app_id}")
                 .route(web::post().to(notify))
-                .route(web::get().to(notify));
-            App::new().app_data(door.clone()).service(notify)
+                .route(web::get().to(notify))
+                .default_service(web::to(other_method));
+            App::new().app_data(door.clone()).service(notify).default_service(web::to(lost))
         });
         let server = server
             .workers(settings.workers)

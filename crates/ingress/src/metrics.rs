@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use alipay::Refusal;
 use chrono::{DateTime, Utc};
 use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, exponential_buckets,
@@ -73,6 +74,9 @@ impl Metrics {
         for app in apps {
             for outcome in Outcome::LABELS {
                 metrics.notifications.with_label_values(&[app, outcome]);
+            }
+            for cause in Refusal::CAUSES {
+                metrics.failures.with_label_values(&[app, cause]);
             }
             metrics.last_accepted.with_label_values(&[app]);
         }

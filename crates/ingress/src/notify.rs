@@ -50,17 +50,40 @@ pub(crate) async fn notify(
         Outcome::Accepted => debug!(app = label, "accepted a notification"),
         // Told where the reason is known.
         Outcome::Quarantined | Outcome::Unavailable => {}
-        Outcome::Refused(Refused { cause, .. }) => {
-            warn!(app = label, cause, "refused a notification: {cause}");
+        Outcome::Refused(refused @ (Refused::UNKNOWN_APP | Refused::INCOMPLETE_BODY)) => {
+            warn!(app = label, cause = refused.cause, "refused a notification: {}", refused.cause);
         }
-        Outcome::TooLarge => warn!(app = label, "refused a notification: longer than the limit"),
+        Outcome::Refused(_) => {}
+        Outcome::TooLarge => {
+            let limit_bytes = door.settings.body_limit_bytes;
+            warn!(
+                app = label,
+                limit_bytes, "refused a notification: longer than {limit_bytes} bytes"
+            );
+        }
         Outcome::TimedOut => warn!(app = label, "gave up on a notification: its body did not come"),
     }
     door.metrics.answered(label, outcome, started.elapsed());
     outcome.answer()
 }
 
+/// What comes to no path of ours, and must not vanish without a trace: notifications to a mistyped `notify_url` do.
+pub(crate) async fn lost(door: Data<Door>) -> HttpResponse {
+    door.turn_away(Refused::UNKNOWN_PATH)
+}
+
+pub(crate) async fn other_method(door: Data<Door>) -> HttpResponse {
+    door.turn_away(Refused::OTHER_METHOD)
+}
+
 impl Door {
+    fn turn_away(&self, refused: Refused) -> HttpResponse {
+        let started = Instant::now();
+        warn!(cause = refused.cause, "refused a request: {}", refused.cause);
+        self.metrics.answered(Metrics::UNKNOWN, Outcome::Refused(refused), started.elapsed());
+        Outcome::Refused(refused).answer()
+    }
+
     async fn take(&self, app: &App, request: &HttpRequest, payload: Payload) -> Outcome {
         let limit_bytes = self.settings.body_limit_bytes;
         let body = if request.method() == Method::GET {
@@ -87,7 +110,12 @@ impl Door {
                     Envelope { topic: Topic::Quarantine, reason: Some(words(&reason)), ..envelope };
                 self.keep(app, envelope, Outcome::Quarantined).await
             }
-            Verdict::Refused(refusal) => Outcome::Refused(Refused::by(&refusal)),
+            Verdict::Refused(refusal) => {
+                // Names the place, and nothing of the content.
+                let reason = chain(&refusal);
+                warn!(app = %app.app_id, cause = refusal.cause(), "refused a notification: {reason}");
+                Outcome::Refused(Refused::by(&refusal))
+            }
         }
     }
 

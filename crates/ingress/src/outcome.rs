@@ -62,6 +62,12 @@ impl Refused {
     /// The path names no app of ours.
     pub(crate) const UNKNOWN_APP: Refused =
         Refused { status: StatusCode::NOT_FOUND, cause: "unknown_app" };
+    /// No path of ours: a `notify_url` with a typing mistake looks like this.
+    pub(crate) const UNKNOWN_PATH: Refused =
+        Refused { status: StatusCode::NOT_FOUND, cause: "unknown_path" };
+    /// Neither `POST` nor `GET`.
+    pub(crate) const OTHER_METHOD: Refused =
+        Refused { status: StatusCode::METHOD_NOT_ALLOWED, cause: "other_method" };
     /// The sender went away in the middle, or broke the protocol.
     pub(crate) const INCOMPLETE_BODY: Refused =
         Refused { status: StatusCode::BAD_REQUEST, cause: "incomplete_body" };

@@ -74,15 +74,15 @@ impl Carried {
     }
 }
 
-/// What the day before carried to this day.
+/// What earlier days carried and nobody settled yet: the day before's, and those of days whose next day was skipped.
 pub fn carried_in(conn: &mut PgConnection, day: &DayLock) -> QueryResult<Vec<Carried>> {
     sql_query(
         "SELECT day, business, trade_no, request_no, side, out_trade_no, amount_fen FROM carry
-          WHERE app_id = $1 AND day = $2 AND settled_day IS NULL
+          WHERE app_id = $1 AND day < $2 AND settled_day IS NULL
           ORDER BY trade_no, business, request_no",
     )
     .bind::<Text, _>(day.app_id().as_str())
-    .bind::<Date, _>(day.day().previous().date())
+    .bind::<Date, _>(day.day().date())
     .load(conn)
 }
 

@@ -2,16 +2,33 @@ use diesel::{Connection as _, PgConnection, RunQueryDsl};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("cannot connect to the database")]
-    Refused(#[source] diesel::ConnectionError),
+    /// What the server, or the way to it, says.
+    #[error("cannot connect to the database: {0}")]
+    Refused(String),
+    /// libpq's own words are withheld: they quote pieces of the address, which may be the password's.
+    #[error(
+        "cannot connect to the database: its address is not one; it looks like postgres://user:password@host/name, \
+         with `@`, `/`, `:`, `%` and blanks in the password percent-encoded"
+    )]
+    Address,
     #[error("cannot prepare the connection to the database")]
     Prepare(#[source] diesel::result::Error),
 }
 
 /// Connects to a Postgres by its libpq address (`postgres://...`). The address is a secret: it is not in errors.
 pub fn connect(database_url: &str) -> Result<PgConnection, ConnectError> {
-    let mut conn = PgConnection::establish(database_url).map_err(ConnectError::Refused)?;
+    let mut conn = PgConnection::establish(database_url).map_err(refused)?;
     // Ledger times are moments; the session must not shift what is printed of them.
     diesel::sql_query("SET TIME ZONE 'UTC'").execute(&mut conn).map_err(ConnectError::Prepare)?;
     Ok(conn)
+}
+
+fn refused(error: diesel::ConnectionError) -> ConnectError {
+    let text = error.to_string();
+    // Only once the address was understood does libpq speak of a connection.
+    if text.starts_with("connection to server") {
+        ConnectError::Refused(text.trim_end().to_owned())
+    } else {
+        ConnectError::Address
+    }
 }

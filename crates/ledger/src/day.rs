@@ -46,3 +46,28 @@ pub fn unlock(conn: &mut PgConnection, lock: DayLock) -> QueryResult<()> {
         .get_result::<Taken>(conn)
         .map(|_| ())
 }
+
+/// Proof that nobody else compares any day of this app now: what a run finds on one day settles and opens things on
+/// its neighbours, so two runs side by side could each miss what the other does.
+#[derive(Debug)]
+pub struct AppLock {
+    key: String,
+}
+
+/// Waits until no other session compares a day of this app, and takes its place. Take it before the transaction
+/// begins, which must see what the one before has done.
+pub fn lock_app(conn: &mut PgConnection, app_id: &AppId) -> QueryResult<AppLock> {
+    let lock = AppLock { key: format!("suanpan app {app_id}") };
+    sql_query("SELECT true AS taken FROM pg_advisory_lock(hashtextextended($1, 0))")
+        .bind::<Text, _>(&lock.key)
+        .get_result::<Taken>(conn)?;
+    Ok(lock)
+}
+
+/// Lets the next one in. A session that ends does so too.
+pub fn unlock_app(conn: &mut PgConnection, lock: AppLock) -> QueryResult<()> {
+    sql_query("SELECT pg_advisory_unlock(hashtextextended($1, 0)) AS taken")
+        .bind::<Text, _>(lock.key)
+        .get_result::<Taken>(conn)
+        .map(|_| ())
+}

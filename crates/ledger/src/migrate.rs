@@ -10,7 +10,7 @@ const MIGRATION_LOCK: i64 = 0x5355_414e_5041_4e01;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    #[error("cannot take the migration lock")]
+    #[error("cannot prepare the migration")]
     Lock(#[source] diesel::result::Error),
     #[error("cannot migrate the database: {0}")]
     Migrate(Box<dyn std::error::Error + Send + Sync>),
@@ -18,10 +18,15 @@ pub enum MigrateError {
         "the database's schema is older than this program: run `suanpan migrate` ({missing} missing)"
     )]
     Behind { missing: String },
+    #[error(
+        "the database's encoding is {encoding}, which cannot hold every message: make one with ENCODING 'UTF8'"
+    )]
+    Encoding { encoding: String },
 }
 
 /// Brings the database to this version's schema and says which migrations ran.
 pub fn migrate(conn: &mut PgConnection) -> Result<Vec<String>, MigrateError> {
+    check_encoding(conn)?;
     advisory(conn, "SELECT pg_advisory_lock($1)")?;
     let ran = conn
         .run_pending_migrations(MIGRATIONS)
@@ -33,6 +38,7 @@ pub fn migrate(conn: &mut PgConnection) -> Result<Vec<String>, MigrateError> {
 
 /// Refuses a database that lacks a migration of this version.
 pub fn check_schema(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    check_encoding(conn)?;
     let pending = MigrationHarness::<Pg>::pending_migrations(conn, MIGRATIONS);
     let pending = pending.map_err(MigrateError::Migrate)?;
     match pending.first() {
@@ -53,6 +59,20 @@ pub fn count() -> Result<usize, MigrateError> {
     let all: Vec<Box<dyn Migration<Pg>>> =
         MIGRATIONS.migrations().map_err(MigrateError::Migrate)?;
     Ok(all.len())
+}
+
+fn check_encoding(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    use diesel::{QueryableByName, RunQueryDsl, sql_types::Text};
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        encoding: String,
+    }
+    let Row { encoding } =
+        diesel::sql_query("SELECT current_setting('server_encoding') AS encoding")
+            .get_result(conn)
+            .map_err(MigrateError::Lock)?;
+    if encoding == "UTF8" { Ok(()) } else { Err(MigrateError::Encoding { encoding }) }
 }
 
 fn advisory(conn: &mut PgConnection, sql: &str) -> Result<(), MigrateError> {

@@ -250,3 +250,99 @@ pub fn bill_of(
     .bind::<BigInt, _>(run.bill_id)
     .get_result(conn)
 }
+
+/// The days whose last run this run has overtaken: it explained what is still a difference there, or it has a row
+/// of its own for what was explained there by this day's movement, or it found the refund whose notice was lost
+/// before one that is still a difference there.
+pub fn overtaken(conn: &mut PgConnection, day: &DayLock, run: &Run) -> QueryResult<Vec<BillDay>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Date)]
+        day: NaiveDate,
+    }
+    let days: Vec<Row> = sql_query(
+        "SELECT d.day FROM reconciliation_item i
+           JOIN difference d USING (app_id, business, trade_no, request_no)
+          WHERE i.app_id = $1 AND i.day = $2 AND i.run_no = $3 AND i.bucket = 'explained'
+            AND d.day = i.linked_day AND d.state <> 'resolved'
+         UNION
+         SELECT i.day FROM reconciliation_item i
+          WHERE i.app_id = $1 AND i.linked_day = $2 AND i.day <> $2 AND i.bucket = 'explained'
+            AND i.run_no = (SELECT max(run_no) FROM reconciliation_run r
+                             WHERE r.app_id = $1 AND r.day = i.day)
+            AND EXISTS (SELECT 1 FROM bill_row b
+                         WHERE b.app_id = $1 AND b.bill_id = $4 AND b.business = i.business
+                           AND b.trade_no = i.trade_no AND b.request_no = i.request_no)
+            AND EXISTS (SELECT 1 FROM movement m
+                         WHERE m.app_id = $1 AND m.business = i.business AND m.trade_no = i.trade_no
+                           AND m.request_no = i.request_no
+                           AND (m.moved_at AT TIME ZONE 'Asia/Shanghai')::date = $2)
+         UNION
+         SELECT d.day FROM difference d
+          WHERE d.app_id = $1 AND d.day <> $2 AND d.kind = 'amount' AND d.business = 'refund'
+            AND d.state <> 'resolved'
+            AND EXISTS (SELECT 1 FROM difference o
+                         WHERE o.app_id = $1 AND o.day = $2 AND o.kind = 'missing_in_ledger'
+                           AND o.business = 'refund' AND o.trade_no = d.trade_no
+                           AND o.state <> 'resolved')
+          ORDER BY day",
+    )
+    .bind::<Text, _>(day.app_id().as_str())
+    .bind::<Date, _>(day.day().date())
+    .bind::<Integer, _>(run.run_no)
+    .bind::<BigInt, _>(run.bill_id)
+    .load(conn)?;
+    Ok(days
+        .into_iter()
+        .map(|row| BillDay::new(row.day))
+        .filter(|other| *other != day.day())
+        .collect())
+}
+
+/// The days up to and with `until` that are due: those never run since the first run or the first notification
+/// (of the first partition: it need not be exact), the oldest first, within the last month. None before anything was heard: a bill of before would be all missing.
+pub fn due(conn: &mut PgConnection, app_id: &AppId, until: BillDay) -> QueryResult<Vec<BillDay>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Date)]
+        day: NaiveDate,
+    }
+    let days: Vec<Row> = sql_query(
+        "SELECT series.day::date AS day
+           FROM generate_series(
+                    greatest($2 - 30, least(
+                        (SELECT min(day) FROM reconciliation_run WHERE app_id = $1),
+                        (SELECT (received_at AT TIME ZONE 'Asia/Shanghai')::date FROM inbox
+                          WHERE app_id = $1 ORDER BY log_topic, log_partition, log_offset LIMIT 1))),
+                    $2, interval '1 day') AS series (day)
+          WHERE EXISTS (SELECT 1 FROM inbox WHERE app_id = $1
+                        UNION ALL SELECT 1 FROM reconciliation_run WHERE app_id = $1)
+            AND NOT EXISTS (SELECT 1 FROM reconciliation_run r WHERE r.app_id = $1 AND r.day = series.day::date)
+          ORDER BY day",
+    )
+    .bind::<Text, _>(app_id.as_str())
+    .bind::<Date, _>(until.date())
+    .load(conn)?;
+    Ok(days.into_iter().map(|row| BillDay::new(row.day)).collect())
+}
+
+/// The last day whose last run left nothing open.
+pub fn last_closed(conn: &mut PgConnection, app_id: &AppId) -> QueryResult<Option<BillDay>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Date)]
+        day: NaiveDate,
+    }
+    let row: Option<Row> = sql_query(
+        "SELECT day FROM (SELECT DISTINCT ON (day) day, counts FROM reconciliation_run
+                           WHERE app_id = $1 ORDER BY day DESC, run_no DESC) AS last
+          WHERE counts[4] = 0
+            AND NOT EXISTS (SELECT 1 FROM difference d
+                             WHERE d.app_id = $1 AND d.day = last.day AND d.state <> 'resolved')
+          ORDER BY day DESC LIMIT 1",
+    )
+    .bind::<Text, _>(app_id.as_str())
+    .get_result(conn)
+    .optional()?;
+    Ok(row.map(|row| BillDay::new(row.day)))
+}

@@ -46,9 +46,10 @@ const BILL_SIDE: &str =
 const LEDGER_SIDE: &str =
     "m.business, m.trade_no, m.request_no, false AS is_bill, m.out_trade_no, m.moved_at,
     m.total_fen, m.receipt_fen, 0::bigint AS fee_fen, m.figures_known, m.has_conflict";
-/// The bill that counts for a day is the one loaded last.
-const LATEST_BILLS: &str = "SELECT DISTINCT ON (day) bill_id, day FROM bill WHERE app_id = $1
-    ORDER BY day, bill_id DESC";
+/// The bill that counts for a day is the one its last run compared; for the day being run ($2), the one at hand ($3).
+const COUNTING_BILLS: &str = "SELECT $3::bigint AS bill_id, $2::date AS day UNION ALL
+    SELECT bill_id, day FROM (SELECT DISTINCT ON (day) bill_id, day FROM reconciliation_run
+        WHERE app_id = $1 AND day <> $2::date ORDER BY day, run_no DESC) AS ran";
 
 /// Both sides of a day in the order of their identities (`trade_no`, `business`, `request_no`), the bill's first
 /// and in its own order, handed over one by one through a cursor: memory does not grow with the day.
@@ -146,25 +147,28 @@ pub fn movements_of(
     .load(conn)
 }
 
-/// The rows under these identities in the bills that count, of whatever day.
+/// The rows under these identities in the bills that count, of whatever day; for `day` that is `bill_id`.
 pub fn bill_rows_of(
     conn: &mut PgConnection,
-    app_id: &AppId,
+    day: &DayLock,
+    bill_id: i64,
     identities: &[&Identity],
 ) -> QueryResult<Vec<Side>> {
     sql_query(format!(
-        "WITH latest AS ({LATEST_BILLS})
-         SELECT {BILL_SIDE}, latest.day
-           FROM unnest($2, $3, $4) AS asked (trade_no, business, request_no)
+        "WITH counting AS ({COUNTING_BILLS})
+         SELECT {BILL_SIDE}, counting.day
+           FROM unnest($4, $5, $6) AS asked (trade_no, business, request_no)
           CROSS JOIN LATERAL (
                 SELECT * FROM bill_row
                  WHERE bill_row.app_id = $1 AND bill_row.trade_no = asked.trade_no
                    AND bill_row.business = asked.business AND bill_row.request_no = asked.request_no
                 OFFSET 0) AS b
-           JOIN latest USING (bill_id)
-          ORDER BY latest.day, entry, line"
+           JOIN counting USING (bill_id)
+          ORDER BY counting.day, entry, line"
     ))
-    .bind::<Text, _>(app_id.as_str())
+    .bind::<Text, _>(day.app_id().as_str())
+    .bind::<Date, _>(day.day().date())
+    .bind::<BigInt, _>(bill_id)
     .bind::<Array<Text>, _>(identities.iter().map(|id| id.trade_no.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(identities.iter().map(|id| id.business.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(identities.iter().map(|id| id.request_no.as_str()).collect::<Vec<_>>())
@@ -207,9 +211,10 @@ pub struct Inferred {
     /// The figure told with the refund (`refund_fee`), where only one was.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub reported_fen: Option<i64>,
-    /// What the bills refunded on this trade up to and including this row, positive.
+    /// What the bills refunded between the refund that the ledger has before this one and this one, under numbers
+    /// that the ledger never heard of; positive.
     #[diesel(sql_type = BigInt)]
-    pub bill_refunded_fen: i64,
+    pub unheard_fen: i64,
     /// The payment's 商家实收 is smaller than its amount, so a refund's share of it is a guess.
     #[diesel(sql_type = Bool)]
     pub discounted: bool,
@@ -223,30 +228,37 @@ pub fn inferred(
     bill_id: i64,
 ) -> QueryResult<Vec<Inferred>> {
     sql_query(format!(
-        "WITH latest AS ({LATEST_BILLS}),
+        "WITH counting AS ({COUNTING_BILLS}),
          differing AS (
-             SELECT m.*, b.total_fen AS bill_total_fen, b.receipt_fen AS bill_receipt_fen,
-                    b.completed_at, b.entry, b.line
+             SELECT m.*, b.total_fen AS bill_total_fen, b.receipt_fen AS bill_receipt_fen, b.completed_at
                FROM bill_row b JOIN movement m USING (app_id, trade_no, business, request_no)
-              WHERE b.app_id = $1 AND b.bill_id = $2 AND NOT m.figures_known AND NOT m.has_conflict
-                AND m.moved_at >= $3::timestamptz - interval '1 day'
-                AND m.moved_at < $4::timestamptz + interval '1 day'
+              WHERE b.app_id = $1 AND b.bill_id = $3 AND NOT m.figures_known AND NOT m.has_conflict
+                AND m.moved_at >= $4::timestamptz - interval '1 day'
+                AND m.moved_at < $5::timestamptz + interval '1 day'
                 AND (b.total_fen <> m.total_fen OR b.receipt_fen <> m.receipt_fen))
          SELECT d.business, d.trade_no, d.out_trade_no, d.request_no, d.moved_at,
                 d.total_fen AS ledger_total_fen, d.bill_total_fen, d.bill_receipt_fen,
                 (SELECT min(f.reported_fen) FROM fact f
                   WHERE f.app_id = $1 AND f.trade_no = d.trade_no AND f.request_no = d.request_no
                  HAVING count(DISTINCT f.reported_fen) = 1) AS reported_fen,
-                coalesce((SELECT -sum(r.total_fen) FROM (
-                     SELECT DISTINCT ON (request_no) r.total_fen
-                       FROM bill_row r JOIN latest USING (bill_id)
+                coalesce((SELECT -sum(u.total_fen) FROM (
+                     SELECT DISTINCT ON (r.request_no) r.total_fen
+                       FROM bill_row r JOIN counting USING (bill_id)
                       WHERE r.app_id = $1 AND r.trade_no = d.trade_no AND r.business = 'refund'
                         AND r.completed_at <= d.completed_at
-                      ORDER BY request_no, completed_at) AS r), 0)::bigint AS bill_refunded_fen,
+                        AND NOT EXISTS (SELECT 1 FROM refund k
+                                         WHERE k.app_id = $1 AND k.trade_no = r.trade_no
+                                           AND k.request_no = r.request_no)
+                        AND r.completed_at >= coalesce((
+                            SELECT date_trunc('second', max(k.refunded_at)) FROM refund k
+                             WHERE k.app_id = $1 AND k.trade_no = d.trade_no
+                               AND k.refunded_at < d.moved_at), '-infinity')
+                      ORDER BY r.request_no, r.completed_at) AS u), 0)::bigint AS unheard_fen,
                 coalesce(t.receipt_fen < t.total_fen, false) AS discounted
            FROM differing d JOIN trade t ON t.app_id = $1 AND t.trade_no = d.trade_no"
     ))
     .bind::<Text, _>(day.app_id().as_str())
+    .bind::<Date, _>(day.day().date())
     .bind::<BigInt, _>(bill_id)
     .bind::<Timestamptz, _>(day.day().start())
     .bind::<Timestamptz, _>(day.day().end())

@@ -271,7 +271,9 @@ fn fold_refunds(
 
     let mut refunds = BTreeMap::new();
     let mut doubt = None;
-    let mut so_far = Fen::ZERO;
+    // What was refunded by the refunds known, and by the latest cumulative figure: that one knows of refunds that
+    // nobody told, too, and the next step begins from it.
+    let (mut so_far, mut told_so_far) = (Fen::ZERO, Fen::ZERO);
     for (request_no, told) in in_order {
         let mut own = BTreeSet::new();
         note(&mut own, Subject::Refund, request_no.as_str(), &told.cumulative);
@@ -279,7 +281,7 @@ fn fold_refunds(
         let (amount, confirmed) = match (told.single.first(), told.cumulative.first()) {
             (Some(single), _) => (*single, true),
             (None, Some(cumulative)) => {
-                let step = cumulative.checked_sub(so_far).unwrap_or(Fen::ZERO);
+                let step = cumulative.checked_sub(told_so_far).unwrap_or(Fen::ZERO);
                 if step <= Fen::ZERO {
                     doubt = Some(Doubt::RefundStep);
                 }
@@ -289,7 +291,9 @@ fn fold_refunds(
         };
         let Some(at) = told.at else { continue };
         let before = so_far;
-        so_far = so_far.checked_add(amount).unwrap_or(Fen::new(i64::MAX));
+        let plus = |sum: Fen| sum.checked_add(amount).unwrap_or(Fen::new(i64::MAX));
+        so_far = plus(so_far);
+        told_so_far = plus(told_so_far).max(told.cumulative.first().copied().unwrap_or_default());
         let receipt = told.receipt.first().copied().unwrap_or_else(|| {
             let share = |refunded| paid.map_or(refunded, |paid| receipt_share(paid, refunded));
             share(so_far).checked_sub(share(before)).unwrap_or(amount).min(amount)

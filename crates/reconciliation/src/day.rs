@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use alipay::bill::{self, BillError, Limits, ReadError};
+use chrono::{DateTime, Utc};
 use ledger::bill::{LoadError, Original, Stored, Totals};
 use ledger::book::BookError;
 use ledger::day::{self, DayLock};
@@ -30,6 +31,11 @@ pub enum ReconcileError {
          day is not believed; ask Alipay, or give the bill with --bill"
     )]
     NoBillButMovements { day: BillDay, movements: i64 },
+    #[error(
+        "the gateway says there is no bill of {day}, but the bill reconciled before had {rows} rows: nothing was \
+         changed; ask Alipay, or give the bill with --bill"
+    )]
+    NoBillButRows { day: BillDay, rows: i64 },
     #[error("the bill is refused and nothing was changed")]
     Bill(#[source] BillError),
     #[error("the bill is refused: it names no account (#账号), so it cannot be told whose it is")]
@@ -38,6 +44,11 @@ pub enum ReconcileError {
     OtherAccount { account: String, expected: payment::SellerId },
     #[error("the bill is refused: it covers {from} to {to} (exclusive), not the day {day}")]
     OtherPeriod { from: BillDay, to: BillDay, day: BillDay },
+    #[error(
+        "the bill is refused: file {entry}, line {line}, column `完成时间`: {completed_at} is more than a day away \
+         from {day}"
+    )]
+    OtherDay { entry: u32, line: u64, completed_at: String, day: BillDay },
     #[error("the bill is refused: its sums do not fit into this system")]
     TooLarge,
     #[error("cannot read the kept bill")]
@@ -63,7 +74,7 @@ pub fn reconcile(
     metrics: &Metrics,
 ) -> Result<Report, ReconcileError> {
     let outcome = reconcile_unless_held(conn, client, day, source, clock, metrics);
-    metrics.run(&client.app_id, outcome.as_ref().map(|(report, _)| report).map_err(|_| ()));
+    metrics.run(outcome.as_ref().map(|(report, _)| report).map_err(|_| ()));
     let (report, rows_per_second) = outcome?;
     metrics.bill_speed(rows_per_second);
     metrics.differences(conn, &client.app_id)?;
@@ -107,14 +118,56 @@ fn reconcile_locked(
     let bill = load(conn, client, lock, fetched, clock)?;
     let seconds = began.elapsed().as_secs_f64();
 
+    let app = day::lock_app(conn, lock.app_id())?;
+    let compared = compare_day(conn, client, lock, &bill, started_at, clock)
+        .and_then(|()| compare_overtaken(conn, client, lock, clock));
+    let unlocked = day::unlock_app(conn, app);
+    compared?;
+    unlocked?;
+    let report = report::load(conn, lock.app_id(), lock.day())?;
+    let report = report.ok_or(ReconcileError::Database(QueryError::NotFound))?;
+    Ok((report, per_second(bill.rows, seconds)))
+}
+
+/// Lets the bill confirm what the ledger inferred, and compares.
+fn compare_day(
+    conn: &mut Connection,
+    client: &Client,
+    lock: &DayLock,
+    bill: &Stored,
+    started_at: DateTime<Utc>,
+    clock: &dyn Clock,
+) -> Result<(), ReconcileError> {
     conn.build_transaction().run(|conn| confirm(conn, lock, bill.bill_id, clock.now()))?;
     // One state of the database throughout: a notification applied meanwhile counts in the next run.
     conn.build_transaction()
         .repeatable_read()
-        .run(|conn| run::run(conn, lock, &bill, &client.terms, started_at, clock.now()))?;
-    let report = report::load(conn, lock.app_id(), lock.day())?;
-    let report = report.ok_or(ReconcileError::Database(QueryError::NotFound))?;
-    Ok((report, per_second(bill.rows, seconds)))
+        .run(|conn| run::run(conn, lock, bill, &client.terms, started_at, clock.now()))?;
+    Ok(())
+}
+
+/// Compares neighbouring days again whose last run this one has overtaken, so that what is found does not depend on
+/// the order in which days are run. A day that another process holds is about to be compared anyway.
+fn compare_overtaken(
+    conn: &mut Connection,
+    client: &Client,
+    lock: &DayLock,
+    clock: &dyn Clock,
+) -> Result<(), ReconcileError> {
+    let Some(run) = ledger::run::last_run(conn, lock.app_id(), lock.day())? else { return Ok(()) };
+    for other in ledger::run::overtaken(conn, lock, &run)? {
+        let Some(other_lock) = day::lock(conn, lock.app_id(), other)? else { continue };
+        let compared = match ledger::run::last_run(conn, lock.app_id(), other)? {
+            None => Ok(()),
+            Some(last) => {
+                let bill = ledger::run::bill_of(conn, lock.app_id(), &last)?;
+                compare_day(conn, client, &other_lock, &bill, clock.now(), clock)
+            }
+        };
+        day::unlock(conn, other_lock)?;
+        compared?;
+    }
+    Ok(())
 }
 
 /// The day's bill in the ledger: loaded now, or before from the same bytes.
@@ -133,6 +186,10 @@ fn load(
             let (movements, _) = ledger::side::ledger_totals(conn, lock)?;
             if movements > 0 {
                 return Err(ReconcileError::NoBillButMovements { day: lock.day(), movements });
+            }
+            let last = ledger::run::last_run(conn, lock.app_id(), lock.day())?;
+            if let Some(rows) = last.map(|run| run.bill_rows).filter(|rows| *rows > 0) {
+                return Err(ReconcileError::NoBillButRows { day: lock.day(), rows });
             }
             (None, Original { sha256: [0; 32], file: String::new() })
         }
@@ -159,9 +216,18 @@ fn read(
     mut each: impl FnMut(&payment::BillRow) -> io::Result<()>,
 ) -> Result<Totals, ReconcileError> {
     let file = File::open(path).map_err(ReconcileError::Kept)?;
-    let bill = bill::read(file, &Limits::DAILY, |row| each(&row)).map_err(|error| match error {
+    // How sharply a bill's day is cut is not documented; a day of tolerance is more than any cut needs.
+    let [earliest, latest] = [day.previous().start(), day.next().end()];
+    let bill = bill::read(file, &Limits::DAILY, |row| {
+        if (earliest..latest).contains(&row.completed_at) {
+            return each(&row).map_err(ReconcileError::Kept);
+        }
+        let completed_at = payment::to_local(row.completed_at);
+        Err(ReconcileError::OtherDay { entry: row.entry, line: row.line, completed_at, day })
+    });
+    let bill = bill.map_err(|error| match error {
         ReadError::Bill(refusal) => ReconcileError::Bill(refusal),
-        ReadError::Sink(err) => ReconcileError::Kept(err),
+        ReadError::Sink(refusal) => refusal,
     })?;
     let account = bill.account.ok_or(ReconcileError::NoAccount)?;
     // The account is the merchant's PID, in bills followed by 0156 (the currency).

@@ -73,16 +73,11 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub(crate) fn run(&self, app_id: &AppId, outcome: Result<&Report, ()>) {
+    pub(crate) fn run(&self, outcome: Result<&Report, ()>) {
         let outcome = match outcome {
             Err(()) => "failed",
             Ok(report) if report.has_open() => "differences",
-            Ok(report) => {
-                let start = i32::try_from(report.day.start().timestamp()).unwrap_or(i32::MAX);
-                let gauge = self.last_closed.with_label_values(&[app_id.as_str()]);
-                gauge.set(gauge.get().max(f64::from(start)));
-                "matched"
-            }
+            Ok(_) => "matched",
         };
         self.runs.with_label_values(&[outcome]).inc();
     }
@@ -116,6 +111,10 @@ impl Metrics {
             self.difference_amount
                 .with_label_values(&[app_id.as_str(), kind.as_str()])
                 .set(unresolved_fen);
+        }
+        if let Some(day) = ledger::run::last_closed(conn, app_id)? {
+            let start = i32::try_from(day.start().timestamp()).unwrap_or(i32::MAX);
+            self.last_closed.with_label_values(&[app_id.as_str()]).set(f64::from(start));
         }
         Ok(())
     }

@@ -13,16 +13,17 @@ use crate::day::{ReconcileError, reconcile};
 use crate::metrics::Metrics;
 use crate::source::{Client, Source, SourceError};
 
-/// Reconciles yesterday, every morning, for every app that has a gateway.
+/// Reconciles yesterday, every morning, for every app that has a gateway; and shows what the ledger holds of every
+/// app's differences, whoever reconciled them.
 pub struct Reconciler {
     database_url: String,
-    clients: Vec<(Client, Gateway)>,
+    clients: Vec<(Client, Option<Gateway>)>,
     from_hour: u32,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     health: Health,
-    /// When an app that failed is tried again.
-    not_before: HashMap<AppId, DateTime<Utc>>,
+    /// When a day that failed is tried again.
+    not_before: HashMap<(AppId, BillDay), DateTime<Utc>>,
 }
 
 const HEALTH_PART: &str = "reconciler";
@@ -33,7 +34,7 @@ impl Reconciler {
     /// `from_hour` is the hour in Shanghai from which yesterday's bill is asked for.
     pub fn new(
         database_url: &str,
-        clients: Vec<(Client, Gateway)>,
+        clients: Vec<(Client, Option<Gateway>)>,
         from_hour: u32,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
@@ -51,57 +52,54 @@ impl Reconciler {
         }
     }
 
-    /// Reconciles what is due and was not run yet. Says how many days were run.
+    /// Reconciles the days that are due: yesterday, and days since the first run that were missed. Says how many
+    /// were run.
     pub fn step(&mut self, conn: &mut Connection) -> usize {
         let now = self.clock.now();
         let yesterday = BillDay::of(now).previous();
-        if now < yesterday.end() + chrono::Duration::hours(i64::from(self.from_hour)) {
-            return 0;
-        }
+        let ready_at = yesterday.end() + chrono::Duration::hours(i64::from(self.from_hour));
+        let until = if now < ready_at { yesterday.previous() } else { yesterday };
+        self.not_before.retain(|_, not_before| now < *not_before);
         let mut runs = 0;
         for (client, gateway) in &self.clients {
-            if self.not_before.get(&client.app_id).is_some_and(|not_before| now < *not_before) {
-                continue;
-            }
-            let retry = now + chrono::Duration::minutes(RETRY_AFTER_MINUTES);
-            match ledger::run::last_run_no(conn, &client.app_id, yesterday) {
-                Ok(Some(_)) => continue,
-                Ok(None) => {}
+            let Some(gateway) = gateway else { continue };
+            let days = match ledger::run::due(conn, &client.app_id, until) {
+                Ok(days) => days,
                 Err(error) => {
-                    error!(%error, app.id = %client.app_id, "cannot read whether yesterday was run");
-                    self.not_before.insert(client.app_id.clone(), retry);
+                    error!(%error, app.id = %client.app_id, "cannot read which days are due");
                     continue;
                 }
-            }
-            let source = Source::Gateway(gateway);
-            match reconcile(conn, client, yesterday, &source, &*self.clock, &self.metrics) {
-                Ok(report) => {
-                    runs += 1;
-                    info!(
-                        app.id = %client.app_id, day = %yesterday, open = report.open_count(),
-                        "reconciled {yesterday}"
-                    );
+            };
+            for day in days {
+                let key = (client.app_id.clone(), day);
+                if self.not_before.contains_key(&key) {
+                    continue;
                 }
-                Err(error) => {
-                    self.not_before.insert(client.app_id.clone(), retry);
-                    let only_early = matches!(
-                        error,
-                        ReconcileError::Source(SourceError::NotYet { .. })
-                            | ReconcileError::Held { .. }
-                    );
-                    let text = service::chain(&error);
-                    if only_early {
-                        info!(app.id = %client.app_id, day = %yesterday, "{text}");
-                    } else {
-                        error!(
-                            app.id = %client.app_id, day = %yesterday, error = text,
-                            "cannot reconcile {yesterday}"
-                        );
+                let source = Source::Gateway(gateway);
+                match reconcile(conn, client, day, &source, &*self.clock, &self.metrics) {
+                    Ok(report) => {
+                        runs += 1;
+                        let open = report.open_count();
+                        info!(app.id = %client.app_id, day = %day, open, "reconciled {day}");
+                    }
+                    Err(error) => {
+                        let retry = now + chrono::Duration::minutes(RETRY_AFTER_MINUTES);
+                        self.not_before.insert(key, retry);
+                        log_failure(&client.app_id, day, &error);
                     }
                 }
             }
         }
         runs
+    }
+
+    /// Brings the metrics to what the ledger holds, other processes' runs included.
+    fn show(&self, conn: &mut Connection) {
+        for (client, _) in &self.clients {
+            if let Err(error) = self.metrics.differences(conn, &client.app_id) {
+                error!(%error, app.id = %client.app_id, "cannot count the differences");
+            }
+        }
     }
 
     /// Steps until told to stop.
@@ -112,6 +110,7 @@ impl Reconciler {
                 Ok(mut open) => {
                     self.health.ok(HEALTH_PART);
                     self.step(&mut open);
+                    self.show(&mut open);
                     // A connection that broke in the step is made anew at the next.
                     conn = ledger::check_schema(&mut open).is_ok().then_some(open);
                 }
@@ -119,5 +118,18 @@ impl Reconciler {
             }
             shutdown.wait_for(LOOK_EVERY);
         }
+    }
+}
+
+fn log_failure(app_id: &AppId, day: BillDay, error: &ReconcileError) {
+    let only_early = matches!(
+        error,
+        ReconcileError::Source(SourceError::NotYet { .. }) | ReconcileError::Held { .. }
+    );
+    let text = service::chain(error);
+    if only_early {
+        info!(app.id = %app_id, day = %day, "{text}");
+    } else {
+        error!(app.id = %app_id, day = %day, error = text, "cannot reconcile {day}");
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use ledger::bill::Stored;
@@ -49,8 +49,13 @@ pub(crate) fn run(
     now: DateTime<Utc>,
 ) -> Result<(), RunError> {
     let run_no = run::last_run_no(conn, day.app_id(), day.day())?.unwrap_or(0) + 1;
-    let mut table =
-        Table { day, terms, buckets: Buckets::default(), items: Vec::new(), found: Vec::new() };
+    let mut table = Table {
+        day,
+        terms,
+        buckets: Buckets::default(),
+        items: Vec::new(),
+        found: BTreeMap::new(),
+    };
 
     let mut alone = Vec::new();
     let mut group: Vec<Side> = Vec::new();
@@ -64,16 +69,18 @@ pub(crate) fn run(
     table.place_group(group, &mut alone)?;
 
     for sides in alone.chunks(LOOKUPS_AT_ONCE) {
-        let elsewhere = Elsewhere::look_up(conn, day, sides)?;
+        let elsewhere = Elsewhere::look_up(conn, day, bill.bill_id, sides)?;
         for side in sides {
             table.place_alone(side, &elsewhere)?;
         }
     }
     let carried_in = carry::carried_in(conn, day)?;
-    let carried_differences = settle_carried(conn, day, &carried_in, terms)?;
-    table.found.extend(carried_differences);
+    for difference in settle_carried(conn, day, bill.bill_id, &carried_in, terms)? {
+        table.found.entry(difference.difference_id.clone()).or_insert(difference);
+    }
 
     let Table { buckets, items, found, .. } = table;
+    let found: Vec<Difference> = found.into_values().collect();
     let (ledger_movements, ledger_net_fen) = side::ledger_totals(conn, day)?;
     check_sums(&buckets, bill, ledger_movements, ledger_net_fen)?;
 
@@ -117,7 +124,8 @@ struct Table<'d> {
     terms: &'d Terms,
     buckets: Buckets,
     items: Vec<Item>,
-    found: Vec<Difference>,
+    /// By id: what two places say about one thing is one difference.
+    found: BTreeMap<String, Difference>,
 }
 
 impl Table<'_> {
@@ -137,7 +145,7 @@ impl Table<'_> {
             (Some(row), Some(movement)) => {
                 let findings = compare(&row, &movement, self.terms);
                 let bucket = if findings.is_empty() { Bucket::Matched } else { Bucket::Open };
-                self.place(bucket, Some(&row), Some(&movement), 1, None, &findings)?;
+                self.place(bucket, Some(&row), Some(&movement), 1, Link::None, &findings)?;
             }
             (row, movement) => alone.extend(row.or(movement)),
         }
@@ -153,36 +161,36 @@ impl Table<'_> {
             bill_fen: Some(row.receipt_fen),
             ledger_fen: None,
         };
-        self.place(Bucket::Open, Some(row), None, ordinal, None, &[finding])
+        self.place(Bucket::Open, Some(row), None, ordinal, Link::None, &[finding])
     }
 
     /// Places a row or movement whose other side is not on this day.
     fn place_alone(&mut self, side: &Side, elsewhere: &Elsewhere) -> Result<(), RunError> {
         let (row, movement) = if side.is_bill { (Some(side), None) } else { (None, Some(side)) };
-        let Some(other) = elsewhere.other_side(side) else {
-            let at_the_end = side.moved_at >= self.day.day().end() - self.terms.carry_window
-                && side.moved_at < self.day.day().end();
+        let today = self.day.day();
+        let other = elsewhere.other_side(side).filter(|other| is_near(other.day, today));
+        let Some(other) = other else {
+            let at_the_end = side.moved_at >= today.end() - self.terms.carry_window
+                && side.moved_at < today.end();
             if at_the_end && !elsewhere.next_day_was_run {
-                return self.place(Bucket::Carried, row, movement, 1, None, &[]);
+                return self.place(Bucket::Carried, row, movement, 1, Link::None, &[]);
             }
             let finding = missing(side.is_bill, side.receipt_fen, elsewhere.state_of(side));
-            return self.place(Bucket::Open, row, movement, 1, None, &[finding]);
+            return self.place(Bucket::Open, row, movement, 1, Link::None, &[finding]);
         };
         // The movement's own day has a row for it already: this one is a repetition.
         if side.is_bill && elsewhere.has_own_row(other) {
             return self.place_duplicate(side, 1);
         }
-        let next_day = self.day.day().next().date();
-        if other.day == next_day && !elsewhere.next_day_was_run {
-            return self.place(Bucket::Carried, row, movement, 1, None, &[]);
+        if other.day == today.next().date() && !elsewhere.next_day_was_run {
+            return self.place(Bucket::Carried, row, movement, 1, Link::None, &[]);
         }
-        let findings = if side.is_bill {
-            compare(side, other, self.terms)
-        } else {
-            compare(other, side, self.terms)
-        };
+        let (bill, ledger) = if side.is_bill { (side, other) } else { (other, side) };
+        let findings = compare(bill, ledger, self.terms);
         let bucket = if findings.is_empty() { Bucket::Explained } else { Bucket::Open };
-        self.place(bucket, row, movement, 1, Some(other.day), &findings)
+        // What differs in a pair over midnight belongs to the movement's day, whichever day's run says it.
+        let link = Link::To { day: other.day, home: BillDay::new(ledger.day) };
+        self.place(bucket, row, movement, 1, link, &findings)
     }
 
     fn place(
@@ -191,9 +199,13 @@ impl Table<'_> {
         row: Option<&Side>,
         movement: Option<&Side>,
         ordinal: i32,
-        linked_day: Option<NaiveDate>,
+        link: Link,
         findings: &[Finding],
     ) -> Result<(), RunError> {
+        let (linked_day, home) = match link {
+            Link::None => (None, self.day.day()),
+            Link::To { day, home } => (Some(day), home),
+        };
         let fen = |side: Option<&Side>| side.map(|side| Fen::new(side.receipt_fen));
         self.buckets.put(bucket, fen(row), fen(movement)).ok_or(RunError::TooLarge)?;
         let Some(side) = row.or(movement) else { return Ok(()) };
@@ -214,10 +226,26 @@ impl Table<'_> {
         // The ledger's order number is the merchant's own; the bill's is shown where there is no other.
         let known = movement.or(row).unwrap_or(side);
         for finding in findings {
-            self.found.push(found(self.day, self.day.day(), known, ordinal, finding));
+            let difference = found(self.day, home, known, ordinal, finding);
+            self.found.insert(difference.difference_id.clone(), difference);
         }
         Ok(())
     }
+}
+
+/// Where the other side of a placed one stands.
+enum Link {
+    /// Beside it, or nowhere.
+    None,
+    To {
+        day: NaiveDate,
+        home: BillDay,
+    },
+}
+
+/// The same day or a neighbour of it: so far apart may two sides of one movement be dated.
+fn is_near(day: NaiveDate, other: BillDay) -> bool {
+    [other.previous(), other, other.next()].contains(&BillDay::new(day))
 }
 
 fn missing(is_bill: bool, receipt_fen: i64, state: Option<&str>) -> Finding {
@@ -235,11 +263,12 @@ fn missing(is_bill: bool, receipt_fen: i64, state: Option<&str>) -> Finding {
     }
 }
 
-/// A difference as it is kept. Its id says what it is about, not when it was found.
+/// A difference as it is kept. Its id says what it is about, on which day that stands, and not when it was found.
 fn found(lock: &DayLock, day: BillDay, side: &Side, ordinal: i32, finding: &Finding) -> Difference {
     let mut hash = Sha256::new();
     for part in [
         lock.app_id().as_str(),
+        &day.to_string(),
         finding.kind.as_str(),
         &side.business,
         &side.trade_no,
@@ -276,7 +305,12 @@ struct Elsewhere {
 }
 
 impl Elsewhere {
-    fn look_up(conn: &mut Connection, day: &DayLock, sides: &[Side]) -> Result<Self, QueryError> {
+    fn look_up(
+        conn: &mut Connection,
+        day: &DayLock,
+        bill_id: i64,
+        sides: &[Side],
+    ) -> Result<Self, QueryError> {
         let identities: Vec<Identity> = sides.iter().map(Side::identity).collect();
         let asked: Vec<&Identity> = identities.iter().collect();
         let trades: Vec<&str> = sides.iter().map(|side| side.trade_no.as_str()).collect();
@@ -285,8 +319,8 @@ impl Elsewhere {
         let movements = side::movements_of(conn, day.app_id(), &asked)?;
         let mut rows = HashMap::new();
         let mut own_rows: HashMap<Identity, Vec<NaiveDate>> = HashMap::new();
-        for row in side::bill_rows_of(conn, day.app_id(), &asked)? {
-            if row.day != this_day {
+        for row in side::bill_rows_of(conn, day, bill_id, &asked)? {
+            if row.day != this_day && is_near(row.day, day.day()) {
                 own_rows.entry(row.identity()).or_default().push(row.day);
                 rows.entry(row.identity()).or_insert(row);
             }
@@ -314,11 +348,12 @@ impl Elsewhere {
     }
 }
 
-/// Settles what the day before carried to this one: cleared where the other side has it by now, an open
-/// difference of its own day where not.
+/// Settles what earlier days carried: cleared where the other side has it by now, an open difference of its own
+/// day where not.
 fn settle_carried(
     conn: &mut Connection,
     day: &DayLock,
+    bill_id: i64,
     carried_in: &[Carried],
     terms: &Terms,
 ) -> Result<Vec<Difference>, QueryError> {
@@ -327,36 +362,30 @@ fn settle_carried(
         let identities: Vec<Identity> = carried.iter().map(Carried::identity).collect();
         let asked: Vec<&Identity> = identities.iter().collect();
         let trades: Vec<&str> = carried.iter().map(|carried| carried.trade_no.as_str()).collect();
-        let by_identity = |sides: Vec<Side>| -> HashMap<Identity, Side> {
-            sides.into_iter().map(|side| (side.identity(), side)).collect()
-        };
-        let movements = by_identity(side::movements_of(conn, day.app_id(), &asked)?);
-        let rows = by_identity(side::bill_rows_of(conn, day.app_id(), &asked)?);
+        let movements: HashMap<Identity, Side> = side::movements_of(conn, day.app_id(), &asked)?
+            .into_iter()
+            .map(|side| (side.identity(), side))
+            .collect();
+        let mut rows: HashMap<Identity, Vec<Side>> = HashMap::new();
+        for row in side::bill_rows_of(conn, day, bill_id, &asked)? {
+            rows.entry(row.identity()).or_default().push(row);
+        }
         let states: HashMap<String, String> =
             side::trade_states(conn, day.app_id(), &trades)?.into_iter().collect();
 
         let (mut cleared, mut opened) = (Vec::new(), Vec::new());
         for carried in carried {
             let identity = carried.identity();
-            let origin = BillDay::new(carried.day);
-            let (row, movement) = (rows.get(&identity), movements.get(&identity));
-            match (row, movement) {
-                (Some(row), Some(movement)) => {
-                    cleared.push(carried);
-                    // A notice that came late for the same day; a pair over midnight is compared on this day.
-                    if row.day == movement.day {
-                        for finding in compare(row, movement, terms) {
-                            differences.push(found(day, origin, movement, 1, &finding));
-                        }
-                    }
-                }
-                // Neither side has it any more: the bill was issued anew without it.
-                (None, None) => cleared.push(carried),
-                (Some(side), None) | (None, Some(side)) => {
+            let rows = rows.get(&identity).map_or(&[][..], Vec::as_slice);
+            let state = states.get(&carried.trade_no).map(String::as_str);
+            match settle_one(carried, rows, movements.get(&identity), state, terms) {
+                Settlement::Cleared => cleared.push(carried),
+                Settlement::Opened { side, findings } => {
                     opened.push(carried);
-                    let state = states.get(&side.trade_no).map(String::as_str);
-                    let finding = missing(side.is_bill, side.receipt_fen, state);
-                    differences.push(found(day, origin, side, 1, &finding));
+                    let origin = BillDay::new(carried.day);
+                    differences.extend(
+                        findings.iter().map(|finding| found(day, origin, side, 1, finding)),
+                    );
                 }
             }
         }
@@ -364,6 +393,68 @@ fn settle_carried(
         carry::settle(conn, day, &opened, Settled::Opened)?;
     }
     Ok(differences)
+}
+
+/// What became of a carried movement.
+enum Settlement<'s> {
+    /// The other side has it, or its own side has it no more. A pair over midnight is compared by the movement's
+    /// day; here only what came late to the carried movement's own day.
+    Cleared,
+    Opened {
+        side: &'s Side,
+        findings: Vec<Finding>,
+    },
+}
+
+fn settle_one<'s>(
+    carried: &Carried,
+    rows: &'s [Side],
+    movement: Option<&'s Side>,
+    state: Option<&str>,
+    terms: &Terms,
+) -> Settlement<'s> {
+    let origin = BillDay::new(carried.day);
+    let own_row = rows.iter().find(|row| row.day == carried.day);
+    let near = |side: &&Side| is_near(side.day, origin);
+    let compared = |row: &'s Side, movement: &'s Side| {
+        let findings = compare(row, movement, terms);
+        if findings.is_empty() {
+            Settlement::Cleared
+        } else {
+            Settlement::Opened { side: movement, findings }
+        }
+    };
+    let alone = |side: &'s Side| Settlement::Opened {
+        side,
+        findings: vec![missing(side.is_bill, side.receipt_fen, state)],
+    };
+    if carried.side == "bill" {
+        let Some(row) = own_row else { return Settlement::Cleared };
+        match movement.filter(near) {
+            None => alone(row),
+            Some(movement) if movement.day == carried.day => compared(row, movement),
+            // The movement's own day has a row for it: the carried one is a repetition.
+            Some(movement) if rows.iter().any(|other| other.day == movement.day) => {
+                Settlement::Opened {
+                    side: row,
+                    findings: vec![Finding {
+                        kind: Kind::DuplicateInBill,
+                        bill_fen: Some(row.receipt_fen),
+                        ledger_fen: None,
+                    }],
+                }
+            }
+            Some(_) => Settlement::Cleared,
+        }
+    } else {
+        let Some(movement) = movement else { return Settlement::Cleared };
+        match (own_row, rows.iter().find(near)) {
+            (Some(row), _) => compared(row, movement),
+            // Compared by nobody else: the movement's day was run before this row came.
+            (None, Some(row)) => compared(row, movement),
+            (None, None) => alone(movement),
+        }
+    }
 }
 
 fn check_sums(

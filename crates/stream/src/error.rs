@@ -21,16 +21,6 @@ pub enum StreamError {
     /// A partition that was there is gone.
     #[error("the log's partition {0} is missing; was the database replaced?")]
     PartitionMissing(Partition),
-    /// A record that no version of this program has written.
-    #[error("the record at {partition}, offset {offset} has an unknown `{column}`")]
-    UnknownRecord {
-        /// Where.
-        partition: Partition,
-        /// Where in it.
-        offset: i64,
-        /// The column that cannot be read.
-        column: &'static str,
-    },
     /// A number that the database's columns cannot hold.
     #[error("the log is full: a number in it is larger than the database can hold")]
     TooLarge,

@@ -25,6 +25,9 @@ pub struct Record {
     /// Counted from 0 in its partition, without gaps.
     pub offset: i64,
     pub envelope: Envelope,
+    /// The column that no version of ours writes so, where there is one: the log is a place that others may write
+    /// to, and one such record must not keep its neighbours from being read. The body is what it was.
+    pub defect: Option<&'static str>,
 }
 
 impl Reader {
@@ -205,25 +208,33 @@ struct RecordRow {
 }
 
 impl RecordRow {
-    /// Rows are parsed on the way out as strictly as on the way in.
+    /// Rows are parsed on the way out as strictly as on the way in; what does not parse is told, not trusted.
     fn read(self) -> Result<Record, StreamError> {
         // The query asks for partitions we know, so the topic is one.
         let topic = Topic::named(&self.topic).ok_or(StreamError::NoPartitions)?;
         let partition = Partition { topic, number: self.partition };
         let offset = self.record_offset;
-        let unknown = |column| StreamError::UnknownRecord { partition, offset, column };
+        let provider = Provider::named(&self.provider);
+        let app_id = AppId::parse(&self.app_id).or_else(|_| AppId::parse("unknown"));
+        let source = Source::named(&self.source);
+        let defect = match (&provider, &source) {
+            _ if AppId::parse(&self.app_id).is_err() => Some("app_id"),
+            (None, _) => Some("provider"),
+            (_, None) => Some("source"),
+            (Some(_), Some(_)) => None,
+        };
         let envelope = Envelope {
             id: self.id,
             topic,
-            provider: Provider::named(&self.provider).ok_or_else(|| unknown("provider"))?,
-            app_id: AppId::parse(&self.app_id).map_err(|_| unknown("app_id"))?,
+            provider: provider.unwrap_or(Provider::Alipay),
+            app_id: app_id.map_err(|_| StreamError::NoPartitions)?,
             key: self.key,
-            source: Source::named(&self.source).ok_or_else(|| unknown("source"))?,
+            source: source.unwrap_or(Source::Notification),
             received_at: self.received_at,
             reason: self.reason,
             body: self.body,
         };
-        Ok(Record { partition, offset, envelope })
+        Ok(Record { partition, offset, envelope, defect })
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Common {
     /// The settings file; any key can be overridden by a variable such as SUANPAN__INGRESS__LISTEN.
     #[arg(long, global = true, default_value = "suanpan.toml", value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Print the result as JSON, one document on standard output.
+    /// Print the result as JSON, one document on standard output (not of demo, simulate, migrate).
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -63,10 +63,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// How many days to simulate
+    /// How many days to simulate, 1 to 28
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=28))]
     pub(crate) days: u32,
-    /// How many trades over all days
+    /// How many trades over all days, 100 to 200000
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=200_000))]
     pub(crate) trades: u32,
     /// Decides everything left to chance

@@ -111,18 +111,39 @@ impl House {
             loops: Vec::new(),
             loops_shutdown: Shutdown::new(),
         };
-        if let Some(revive) = house.database.reviver() {
-            house.spawn("database", move |shutdown| keep_alive(revive, shutdown))?;
+        if let Err(error) = house.open(settings, roles, apps, &clock, &registry) {
+            // What runs already is stopped in order, the private database with it.
+            if let Err(error) = house.stop() {
+                error!(error = service::chain(&*error), "cannot stop what was started");
+            }
+            return Err(error);
+        }
+        if shutdown.is_triggered() {
+            warn!("told to stop while starting");
+        }
+        Ok(house)
+    }
+
+    fn open(
+        &mut self,
+        settings: &Settings,
+        roles: &[Role],
+        apps: Vec<Arc<alipay::App>>,
+        clock: &Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        if let Some(revive) = self.database.reviver() {
+            self.spawn("database", move |shutdown| keep_alive(revive, shutdown))?;
         }
         for role in roles {
             match role {
-                Role::Consumer => house.start_consumer(settings, &apps, &clock, &registry)?,
-                Role::Reconciler => house.start_reconciler(settings, &clock, &registry)?,
+                Role::Consumer => self.start_consumer(settings, &apps, clock, registry)?,
+                Role::Reconciler => self.start_reconciler(settings, clock, registry)?,
                 Role::Ingress => {}
             }
         }
         if roles.contains(&Role::Ingress) {
-            let appender = Appender::start(&house.database.url, AppendSettings::default())
+            let appender = Appender::start(&self.database.url, AppendSettings::default())
                 .context("cannot open the log")?;
             let ingress = ingress::start(
                 ingress::Settings {
@@ -134,17 +155,14 @@ impl House {
                 },
                 apps,
                 appender.clone(),
-                clock,
-                &registry,
-                &house.health,
+                clock.clone(),
+                registry,
+                &self.health,
             )
             .context("cannot open the front door ([ingress] listen)")?;
-            house.ingress = Some((ingress, appender));
+            self.ingress = Some((ingress, appender));
         }
-        if shutdown.is_triggered() {
-            warn!("told to stop while starting");
-        }
-        Ok(house)
+        Ok(())
     }
 
     fn start_consumer(
@@ -175,21 +193,23 @@ impl House {
         registry: &Registry,
     ) -> anyhow::Result<()> {
         let metrics = reconciliation::Metrics::new(registry)?;
-        let mut conn = self.database.connect()?;
         let mut clients = Vec::new();
         for app in &settings.apps {
             let client = setup::client(settings, app)?;
-            metrics.differences(&mut conn, &client.app_id)?;
-            match setup::gateway(app) {
-                Ok(Some(gateway)) => clients.push((client, gateway)),
-                Ok(None) => info!(app.id = app.id, "no signing_key: bills are not fetched"),
-                // Notifications must come in whatever is wrong with the way out.
-                Err(error) => error!(
-                    app.id = app.id,
-                    error = service::chain(&*error),
-                    "bills cannot be fetched"
-                ),
+            let gateway = match setup::gateway(app) {
+                Ok(gateway) => gateway,
+                // The two worlds never meet, and notifications come in all the same.
+                Err(error) if setup::is_of_another_environment(&error) => {
+                    let reason = service::chain(&*error);
+                    error!(app.id = app.id, error = reason, "bills cannot be fetched");
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            if gateway.is_none() && app.signing_key.is_none() {
+                info!(app.id = app.id, "no signing_key: bills are not fetched");
             }
+            clients.push((client, gateway));
         }
         let reconciler = Reconciler::new(
             &self.database.url,

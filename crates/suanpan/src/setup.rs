@@ -91,6 +91,12 @@ pub(crate) fn gateway(app: &AppSettings) -> anyhow::Result<Option<Gateway>> {
     .with_context(of_app)
 }
 
+/// Whether a gateway was refused because it belongs to Alipay's other world.
+pub(crate) fn is_of_another_environment(error: &anyhow::Error) -> bool {
+    let gateway = error.downcast_ref::<alipay::GatewayError>();
+    matches!(gateway, Some(alipay::GatewayError::OtherEnvironment { .. }))
+}
+
 pub(crate) fn client(settings: &Settings, app: &AppSettings) -> anyhow::Result<Client> {
     let (app_id, seller_id) = ids(app)?;
     let minutes = i64::from(settings.reconciliation.carry_window_minutes);

@@ -149,6 +149,15 @@ fn a_single_amount_confirms_a_step_and_shows_what_is_missing_before_it() {
 }
 
 #[test]
+fn a_refund_after_a_confirmed_one_steps_from_what_was_told() {
+    // R1's notice is lost. R2's cumulative figure knows of it, whatever R2's own amount is.
+    check(
+        "paid 100.00 receipt 100.00 @1\nrefund R2 cumulative 50.00 @3\nrefund R2 single 20.00 @3\nrefund R3 cumulative 80.00 @4",
+        expect!["paid 100.00 receipt 100.00, R2 20.00 receipt 20.00, R3 30.00 receipt 30.00"],
+    );
+}
+
+#[test]
 fn what_does_not_fit_is_doubted() {
     check(
         "paid 100.00 receipt 100.00 @1\nrefund A cumulative 30.00 @2\nrefund B cumulative 20.00 @3",
