@@ -49,6 +49,20 @@ pub enum FormError {
     TooManyParameters { limit: usize },
 }
 
+impl FormError {
+    /// Where in the body it went wrong, in bytes from 0, where that is one place.
+    pub fn offset(&self) -> Option<usize> {
+        match self {
+            FormError::NotAForm { offset }
+            | FormError::Nameless { offset }
+            | FormError::BadEscape { offset }
+            | FormError::ControlByte { offset }
+            | FormError::RepeatedKey { offset, .. } => Some(*offset),
+            FormError::Empty | FormError::TooManyParameters { .. } => None,
+        }
+    }
+}
+
 impl UnverifiedForm {
     /// Reads a raw body or a raw query string: splits at `&` and at the first `=`, then decodes
     /// exactly once (`%XX` is a byte, `+` is a blank). The order of arrival is of no account.

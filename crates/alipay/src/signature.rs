@@ -176,6 +176,20 @@ impl fmt::Display for SignType {
 }
 
 impl Refusal {
+    /// Where in the body, or in the signature's text, it went wrong, in bytes, where that is one place.
+    pub fn offset(&self) -> Option<usize> {
+        match self {
+            Refusal::Form(error) => error.offset(),
+            Refusal::BadBase64 { offset } => Some(*offset),
+            Refusal::MissingSign
+            | Refusal::EmptySign
+            | Refusal::UnsupportedSignType { .. }
+            | Refusal::SignatureLength { .. }
+            | Refusal::WrongSignature
+            | Refusal::UnknownCharset { .. } => None,
+        }
+    }
+
     /// Every word that [`cause`](Self::cause) says.
     pub const CAUSES: [&'static str; 13] = [
         "empty_body",

@@ -111,9 +111,9 @@ impl Door {
                 self.keep(app, envelope, Outcome::Quarantined).await
             }
             Verdict::Refused(refusal) => {
-                // Names the place, and nothing of the content.
-                let reason = chain(&refusal);
-                warn!(app = %app.app_id, cause = refusal.cause(), "refused a notification: {reason}");
+                // The place, and nothing of the content: anybody may have sent it.
+                let (cause, offset) = (refusal.cause(), refusal.offset());
+                warn!(app = %app.app_id, cause, offset, "refused a notification: {cause}");
                 Outcome::Refused(Refused::by(&refusal))
             }
         }
