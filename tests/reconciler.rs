@@ -52,11 +52,12 @@ fn a_day_is_run_once_its_hour_has_come_and_missed_days_are_made_up_for() {
         terms: Terms { fee_rate_millionths: None, carry_window: Duration::minutes(5) },
         data_dir: folder.path().to_owned(),
     };
+    let shared_clock: Arc<dyn Clock> = clock.clone();
     let mut reconciler = Reconciler::new(
         &database.url,
         vec![(client, Some(gateway))],
         9,
-        clock.clone() as Arc<dyn Clock>,
+        shared_clock,
         Metrics::new(&Registry::new()).unwrap(),
         &Health::new(),
     );
