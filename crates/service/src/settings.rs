@@ -107,7 +107,7 @@ pub struct ConsoleSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReconciliationSettings {
-    /// Movements this near midnight that one side lacks may belong to the neighbouring day,
+    /// What one side lacks this near the end of the day is waited for until the next,
     /// 0 to 720 minutes. Default 5.
     #[serde(deserialize_with = "field::within::<_, _, 0, 720>")]
     pub carry_window_minutes: u32,
