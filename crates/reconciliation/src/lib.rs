@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bucket;
+mod carried;
 mod confirm;
 mod day;
 mod kind;

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use ledger::bill::Stored;
-use ledger::carry::{self, Carried, Settled};
+use ledger::carry;
 use ledger::day::DayLock;
 use ledger::difference::{self, Difference};
 use ledger::run::{self, Item, Run};
@@ -12,6 +12,7 @@ use payment::{BillDay, Fen};
 use sha2::{Digest, Sha256};
 
 use crate::bucket::{Bucket, Buckets};
+use crate::carried::settle_carried;
 use crate::kind::Kind;
 use crate::matching::{Finding, Terms, compare};
 
@@ -116,7 +117,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-const LOOKUPS_AT_ONCE: usize = 4096;
+pub(crate) const LOOKUPS_AT_ONCE: usize = 4096;
 
 /// What a run has placed so far.
 struct Table<'d> {
@@ -244,11 +245,11 @@ enum Link {
 }
 
 /// The same day or a neighbour of it: so far apart may two sides of one movement be dated.
-fn is_near(day: NaiveDate, other: BillDay) -> bool {
+pub(crate) fn is_near(day: NaiveDate, other: BillDay) -> bool {
     [other.previous(), other, other.next()].contains(&BillDay::new(day))
 }
 
-fn missing(is_bill: bool, receipt_fen: i64, state: Option<&str>) -> Finding {
+pub(crate) fn missing(is_bill: bool, receipt_fen: i64, state: Option<&str>) -> Finding {
     match (is_bill, state) {
         // The ledger holds it closed and unpaid: not silence, but a contradiction.
         (true, Some("closed")) => {
@@ -264,7 +265,13 @@ fn missing(is_bill: bool, receipt_fen: i64, state: Option<&str>) -> Finding {
 }
 
 /// A difference as it is kept. Its id says what it is about, on which day that stands, and not when it was found.
-fn found(lock: &DayLock, day: BillDay, side: &Side, ordinal: i32, finding: &Finding) -> Difference {
+pub(crate) fn found(
+    lock: &DayLock,
+    day: BillDay,
+    side: &Side,
+    ordinal: i32,
+    finding: &Finding,
+) -> Difference {
     let mut hash = Sha256::new();
     for part in [
         lock.app_id().as_str(),
@@ -345,115 +352,6 @@ impl Elsewhere {
 
     fn state_of(&self, side: &Side) -> Option<&str> {
         self.states.get(&side.trade_no).map(String::as_str)
-    }
-}
-
-/// Settles what earlier days carried: cleared where the other side has it by now, an open difference of its own
-/// day where not.
-fn settle_carried(
-    conn: &mut Connection,
-    day: &DayLock,
-    bill_id: i64,
-    carried_in: &[Carried],
-    terms: &Terms,
-) -> Result<Vec<Difference>, QueryError> {
-    let mut differences = Vec::new();
-    for carried in carried_in.chunks(LOOKUPS_AT_ONCE) {
-        let identities: Vec<Identity> = carried.iter().map(Carried::identity).collect();
-        let asked: Vec<&Identity> = identities.iter().collect();
-        let trades: Vec<&str> = carried.iter().map(|carried| carried.trade_no.as_str()).collect();
-        let movements: HashMap<Identity, Side> = side::movements_of(conn, day.app_id(), &asked)?
-            .into_iter()
-            .map(|side| (side.identity(), side))
-            .collect();
-        let mut rows: HashMap<Identity, Vec<Side>> = HashMap::new();
-        for row in side::bill_rows_of(conn, day, bill_id, &asked)? {
-            rows.entry(row.identity()).or_default().push(row);
-        }
-        let states: HashMap<String, String> =
-            side::trade_states(conn, day.app_id(), &trades)?.into_iter().collect();
-
-        let (mut cleared, mut opened) = (Vec::new(), Vec::new());
-        for carried in carried {
-            let identity = carried.identity();
-            let rows = rows.get(&identity).map_or(&[][..], Vec::as_slice);
-            let state = states.get(&carried.trade_no).map(String::as_str);
-            match settle_one(carried, rows, movements.get(&identity), state, terms) {
-                Settlement::Cleared => cleared.push(carried),
-                Settlement::Opened { side, findings } => {
-                    opened.push(carried);
-                    let origin = BillDay::new(carried.day);
-                    differences.extend(
-                        findings.iter().map(|finding| found(day, origin, side, 1, finding)),
-                    );
-                }
-            }
-        }
-        carry::settle(conn, day, &cleared, Settled::Cleared)?;
-        carry::settle(conn, day, &opened, Settled::Opened)?;
-    }
-    Ok(differences)
-}
-
-/// What became of a carried movement.
-enum Settlement<'s> {
-    /// The other side has it, or its own side has it no more. A pair over midnight is compared by the movement's
-    /// day; here only what came late to the carried movement's own day.
-    Cleared,
-    Opened {
-        side: &'s Side,
-        findings: Vec<Finding>,
-    },
-}
-
-fn settle_one<'s>(
-    carried: &Carried,
-    rows: &'s [Side],
-    movement: Option<&'s Side>,
-    state: Option<&str>,
-    terms: &Terms,
-) -> Settlement<'s> {
-    let origin = BillDay::new(carried.day);
-    let own_row = rows.iter().find(|row| row.day == carried.day);
-    let near = |side: &&Side| is_near(side.day, origin);
-    let compared = |row: &'s Side, movement: &'s Side| {
-        let findings = compare(row, movement, terms);
-        if findings.is_empty() {
-            Settlement::Cleared
-        } else {
-            Settlement::Opened { side: movement, findings }
-        }
-    };
-    let alone = |side: &'s Side| Settlement::Opened {
-        side,
-        findings: vec![missing(side.is_bill, side.receipt_fen, state)],
-    };
-    if carried.side == "bill" {
-        let Some(row) = own_row else { return Settlement::Cleared };
-        match movement.filter(near) {
-            None => alone(row),
-            Some(movement) if movement.day == carried.day => compared(row, movement),
-            // The movement's own day has a row for it: the carried one is a repetition.
-            Some(movement) if rows.iter().any(|other| other.day == movement.day) => {
-                Settlement::Opened {
-                    side: row,
-                    findings: vec![Finding {
-                        kind: Kind::DuplicateInBill,
-                        bill_fen: Some(row.receipt_fen),
-                        ledger_fen: None,
-                    }],
-                }
-            }
-            Some(_) => Settlement::Cleared,
-        }
-    } else {
-        let Some(movement) = movement else { return Settlement::Cleared };
-        match (own_row, rows.iter().find(near)) {
-            (Some(row), _) => compared(row, movement),
-            // Compared by nobody else: the movement's day was run before this row came.
-            (None, Some(row)) => compared(row, movement),
-            (None, None) => alone(movement),
-        }
     }
 }
 
