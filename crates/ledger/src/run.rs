@@ -299,8 +299,9 @@ pub fn overtaken(conn: &mut PgConnection, day: &DayLock, run: &Run) -> QueryResu
         .collect())
 }
 
-/// The days up to and with `until` that are due: those never run since the first run or the first notification
-/// (of the first partition: it need not be exact), the oldest first, within the last month. None before anything was heard: a bill of before would be all missing.
+/// The days up to and with `until` that are due: those never run since the first notification (of the first
+/// partition: it need not be exact), the oldest first, within the last month. None before anything was heard: a
+/// bill of before would be all missing.
 pub fn due(conn: &mut PgConnection, app_id: &AppId, until: BillDay) -> QueryResult<Vec<BillDay>> {
     #[derive(QueryableByName)]
     struct Row {
@@ -309,15 +310,12 @@ pub fn due(conn: &mut PgConnection, app_id: &AppId, until: BillDay) -> QueryResu
     }
     let days: Vec<Row> = sql_query(
         "SELECT series.day::date AS day
-           FROM generate_series(
-                    greatest($2 - 30, least(
-                        (SELECT min(day) FROM reconciliation_run WHERE app_id = $1),
-                        (SELECT (received_at AT TIME ZONE 'Asia/Shanghai')::date FROM inbox
-                          WHERE app_id = $1 ORDER BY log_topic, log_partition, log_offset LIMIT 1))),
-                    $2, interval '1 day') AS series (day)
-          WHERE EXISTS (SELECT 1 FROM inbox WHERE app_id = $1
-                        UNION ALL SELECT 1 FROM reconciliation_run WHERE app_id = $1)
-            AND NOT EXISTS (SELECT 1 FROM reconciliation_run r WHERE r.app_id = $1 AND r.day = series.day::date)
+           FROM (SELECT (received_at AT TIME ZONE 'Asia/Shanghai')::date AS day FROM inbox
+                  WHERE app_id = $1 ORDER BY log_topic, log_partition, log_offset LIMIT 1) AS first
+          CROSS JOIN LATERAL generate_series(greatest($2 - 30, first.day), $2, interval '1 day')
+                AS series (day)
+          WHERE NOT EXISTS (SELECT 1 FROM reconciliation_run r
+                             WHERE r.app_id = $1 AND r.day = series.day::date)
           ORDER BY day",
     )
     .bind::<Text, _>(app_id.as_str())

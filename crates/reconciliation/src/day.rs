@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alipay::bill::{self, BillError, Limits, ReadError};
 use chrono::{DateTime, Utc};
@@ -94,14 +94,32 @@ fn reconcile_unless_held(
     if clock.now() < day.end() {
         return Err(ReconcileError::NotOver { day });
     }
-    let Some(lock) = day::lock(conn, &client.app_id, day)? else {
-        return Err(ReconcileError::Held { app_id: client.app_id.clone(), day });
-    };
+    let lock = wait_for(conn, client, day)?;
     let outcome = reconcile_locked(conn, client, &lock, source, clock, metrics);
     let unlocked = day::unlock(conn, lock);
     let outcome = outcome?;
     unlocked?;
     Ok(outcome)
+}
+
+/// Takes the day. Whoever holds it is about to be done, as a rule.
+fn wait_for(
+    conn: &mut Connection,
+    client: &Client,
+    day: BillDay,
+) -> Result<DayLock, ReconcileError> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    let began = Instant::now();
+    loop {
+        if let Some(lock) = day::lock(conn, &client.app_id, day)? {
+            return Ok(lock);
+        }
+        if began.elapsed() > LIMIT {
+            return Err(ReconcileError::Held { app_id: client.app_id.clone(), day });
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 fn reconcile_locked(
