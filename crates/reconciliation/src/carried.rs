@@ -1,13 +1,12 @@
-use std::collections::HashMap;
-
 use ledger::carry::{self, Carried, Settled};
 use ledger::day::DayLock;
 use ledger::difference::Difference;
-use ledger::side::{self, Identity, Side};
+use ledger::side::{Identity, Side};
 use ledger::{Connection, QueryError};
 use payment::BillDay;
 
 use crate::kind::Kind;
+use crate::known::{Known, KnownOf};
 use crate::matching::{Finding, Terms, compare};
 use crate::run::{LOOKUPS_AT_ONCE, found, is_near, missing};
 
@@ -23,25 +22,10 @@ pub(crate) fn settle_carried(
     let mut differences = Vec::new();
     for carried in carried_in.chunks(LOOKUPS_AT_ONCE) {
         let identities: Vec<Identity> = carried.iter().map(Carried::identity).collect();
-        let asked: Vec<&Identity> = identities.iter().collect();
-        let trades: Vec<&str> = carried.iter().map(|carried| carried.trade_no.as_str()).collect();
-        let movements: HashMap<Identity, Side> = side::movements_of(conn, day.app_id(), &asked)?
-            .into_iter()
-            .map(|side| (side.identity(), side))
-            .collect();
-        let mut rows: HashMap<Identity, Vec<Side>> = HashMap::new();
-        for row in side::bill_rows_of(conn, day, bill_id, &asked)? {
-            rows.entry(row.identity()).or_default().push(row);
-        }
-        let states: HashMap<String, String> =
-            side::trade_states(conn, day.app_id(), &trades)?.into_iter().collect();
-
+        let known = Known::look_up(conn, day, bill_id, &identities)?;
         let (mut cleared, mut opened) = (Vec::new(), Vec::new());
-        for carried in carried {
-            let identity = carried.identity();
-            let rows = rows.get(&identity).map_or(&[][..], Vec::as_slice);
-            let state = states.get(&carried.trade_no).map(String::as_str);
-            match settle_one(carried, rows, movements.get(&identity), state, terms) {
+        for (carried, identity) in carried.iter().zip(&identities) {
+            match settle_one(carried, known.of(identity), terms) {
                 Settlement::Cleared => cleared.push(carried),
                 Settlement::Opened { side, findings } => {
                     opened.push(carried);
@@ -69,13 +53,8 @@ enum Settlement<'s> {
     },
 }
 
-fn settle_one<'s>(
-    carried: &Carried,
-    rows: &'s [Side],
-    movement: Option<&'s Side>,
-    state: Option<&str>,
-    terms: &Terms,
-) -> Settlement<'s> {
+fn settle_one<'s>(carried: &Carried, known: KnownOf<'s>, terms: &Terms) -> Settlement<'s> {
+    let KnownOf { rows, movement, state } = known;
     let origin = BillDay::new(carried.day);
     let own_row = rows.iter().find(|row| row.day == carried.day);
     let near = |side: &&Side| is_near(side.day, origin);

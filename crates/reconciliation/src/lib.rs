@@ -5,6 +5,7 @@ mod carried;
 mod confirm;
 mod day;
 mod kind;
+mod known;
 mod matching;
 mod metrics;
 mod reconciler;

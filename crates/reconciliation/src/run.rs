@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use ledger::bill::Stored;
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::bucket::{Bucket, Buckets};
 use crate::carried::settle_carried;
 use crate::kind::Kind;
+use crate::known::{Known, KnownOf};
 use crate::matching::{Finding, Terms, compare};
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,7 @@ pub(crate) fn run(
         buckets: Buckets::default(),
         items: Vec::new(),
         found: BTreeMap::new(),
+        next_day_was_run: run::last_run_no(conn, day.app_id(), day.day().next())?.is_some(),
     };
 
     let mut alone = Vec::new();
@@ -70,9 +72,10 @@ pub(crate) fn run(
     table.place_group(group, &mut alone)?;
 
     for sides in alone.chunks(LOOKUPS_AT_ONCE) {
-        let elsewhere = Elsewhere::look_up(conn, day, bill.bill_id, sides)?;
-        for side in sides {
-            table.place_alone(side, &elsewhere)?;
+        let identities: Vec<Identity> = sides.iter().map(Side::identity).collect();
+        let known = Known::look_up(conn, day, bill.bill_id, &identities)?;
+        for (side, identity) in sides.iter().zip(&identities) {
+            table.place_alone(side, known.of(identity))?;
         }
     }
     let carried_in = carry::carried_in(conn, day)?;
@@ -127,6 +130,8 @@ struct Table<'d> {
     items: Vec<Item>,
     /// By id: what two places say about one thing is one difference.
     found: BTreeMap<String, Difference>,
+    /// Then nothing of this day is waited for any more.
+    next_day_was_run: bool,
 }
 
 impl Table<'_> {
@@ -166,24 +171,29 @@ impl Table<'_> {
     }
 
     /// Places a row or movement whose other side is not on this day.
-    fn place_alone(&mut self, side: &Side, elsewhere: &Elsewhere) -> Result<(), RunError> {
+    fn place_alone(&mut self, side: &Side, known: KnownOf<'_>) -> Result<(), RunError> {
         let (row, movement) = if side.is_bill { (Some(side), None) } else { (None, Some(side)) };
         let today = self.day.day();
-        let other = elsewhere.other_side(side).filter(|other| is_near(other.day, today));
+        let is_near_today = |other: &&Side| is_near(other.day, today);
+        let other = if side.is_bill {
+            known.movement.filter(is_near_today)
+        } else {
+            known.rows.iter().find(is_near_today)
+        };
         let Some(other) = other else {
             let at_the_end = side.moved_at >= today.end() - self.terms.carry_window
                 && side.moved_at < today.end();
-            if at_the_end && !elsewhere.next_day_was_run {
+            if at_the_end && !self.next_day_was_run {
                 return self.place(Bucket::Carried, row, movement, 1, Link::None, &[]);
             }
-            let finding = missing(side.is_bill, side.receipt_fen, elsewhere.state_of(side));
+            let finding = missing(side.is_bill, side.receipt_fen, known.state);
             return self.place(Bucket::Open, row, movement, 1, Link::None, &[finding]);
         };
         // The movement's own day has a row for it already: this one is a repetition.
-        if side.is_bill && elsewhere.has_own_row(other) {
+        if side.is_bill && known.rows.iter().any(|row| row.day == other.day) {
             return self.place_duplicate(side, 1);
         }
-        if other.day == today.next().date() && !elsewhere.next_day_was_run {
+        if other.day == today.next().date() && !self.next_day_was_run {
             return self.place(Bucket::Carried, row, movement, 1, Link::None, &[]);
         }
         let (bill, ledger) = if side.is_bill { (side, other) } else { (other, side) };
@@ -297,61 +307,6 @@ pub(crate) fn found(
         bill_fen: finding.bill_fen,
         ledger_fen: finding.ledger_fen,
         state: "open".to_owned(),
-    }
-}
-
-/// The other sides of what stood alone, on other days.
-struct Elsewhere {
-    movements: HashMap<Identity, Side>,
-    /// The first row of each identity in the bills of other days.
-    rows: HashMap<Identity, Side>,
-    /// Rows in the bill of the movement's own day, for identities with movements.
-    own_rows: HashMap<Identity, Vec<NaiveDate>>,
-    states: HashMap<String, String>,
-    next_day_was_run: bool,
-}
-
-impl Elsewhere {
-    fn look_up(
-        conn: &mut Connection,
-        day: &DayLock,
-        bill_id: i64,
-        sides: &[Side],
-    ) -> Result<Self, QueryError> {
-        let identities: Vec<Identity> = sides.iter().map(Side::identity).collect();
-        let asked: Vec<&Identity> = identities.iter().collect();
-        let trades: Vec<&str> = sides.iter().map(|side| side.trade_no.as_str()).collect();
-        let this_day = day.day().date();
-
-        let movements = side::movements_of(conn, day.app_id(), &asked)?;
-        let mut rows = HashMap::new();
-        let mut own_rows: HashMap<Identity, Vec<NaiveDate>> = HashMap::new();
-        for row in side::bill_rows_of(conn, day, bill_id, &asked)? {
-            if row.day != this_day && is_near(row.day, day.day()) {
-                own_rows.entry(row.identity()).or_default().push(row.day);
-                rows.entry(row.identity()).or_insert(row);
-            }
-        }
-        Ok(Elsewhere {
-            movements: movements.into_iter().map(|side| (side.identity(), side)).collect(),
-            rows,
-            own_rows,
-            states: side::trade_states(conn, day.app_id(), &trades)?.into_iter().collect(),
-            next_day_was_run: run::last_run_no(conn, day.app_id(), day.day().next())?.is_some(),
-        })
-    }
-
-    fn other_side(&self, side: &Side) -> Option<&Side> {
-        let others = if side.is_bill { &self.movements } else { &self.rows };
-        others.get(&side.identity())
-    }
-
-    fn has_own_row(&self, movement: &Side) -> bool {
-        self.own_rows.get(&movement.identity()).is_some_and(|days| days.contains(&movement.day))
-    }
-
-    fn state_of(&self, side: &Side) -> Option<&str> {
-        self.states.get(&side.trade_no).map(String::as_str)
     }
 }
 
