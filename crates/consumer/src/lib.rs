@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod consumer;
+mod held;
 mod judge;
 mod metrics;
+mod relay;
 
 pub use consumer::{Consumer, OpenError, Settings, Step, StepError};
+pub use relay::{Relay, RelayError};
