@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use consumer::Consumer;
 use ingress::Ingress;
 use prometheus::Registry;
@@ -13,7 +13,7 @@ use reconciliation::Reconciler;
 use serde_json::json;
 use service::settings::Settings;
 use service::{Admin, Clock, Health, Shutdown, SystemClock, admin, shutdown};
-use stream::{AppendSettings, Appender};
+use stream::{AppendSettings, Appender, Log};
 use tracing::{error, info, warn};
 
 use crate::cli::Common;
@@ -99,6 +99,10 @@ impl House {
         let (registry, health) = (Registry::new(), Health::new());
         let apps = setup::apps(settings)?;
         let database = Database::open(settings, schema)?;
+        match setup::log(settings, &database.url)? {
+            Log::Postgres { .. } => {}
+            Log::Kafka(_) => bail!("the Kafka log cannot be used by this version yet"),
+        }
         let admin = admin::start(settings.admin.listen, registry.clone(), health.clone())
             .with_context(|| {
                 format!("cannot listen on {} ([admin] listen)", settings.admin.listen)
@@ -175,10 +179,7 @@ impl House {
         let consumer = Consumer::open(
             &self.database.url,
             apps.iter().cloned(),
-            consumer::Settings {
-                keep: Duration::from_secs(u64::from(settings.log.keep_hours) * 3600),
-                ..consumer::Settings::default()
-            },
+            consumer::Settings { keep: setup::keep(settings), ..consumer::Settings::default() },
             clock.clone(),
             registry,
             &self.health,
