@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::http::Method;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use alipay::{App, SetAside, Trust, Verdict};
@@ -64,7 +64,7 @@ pub(crate) async fn notify(
         Outcome::TimedOut => warn!(app = label, "gave up on a notification: its body did not come"),
     }
     door.metrics.answered(label, outcome, started.elapsed());
-    outcome.answer()
+    door.answer(outcome)
 }
 
 /// What comes to no path of ours, and must not vanish without a trace: notifications to a mistyped `notify_url` do.
@@ -81,7 +81,16 @@ impl Door {
         let started = Instant::now();
         warn!(cause = refused.cause, "refused a request: {}", refused.cause);
         self.metrics.answered(Metrics::UNKNOWN, Outcome::Refused(refused), started.elapsed());
-        Outcome::Refused(refused).answer()
+        self.answer(Outcome::Refused(refused))
+    }
+
+    /// While the process stops, the last on its connection: a sender who goes on over it would hold up the stop.
+    fn answer(&self, outcome: Outcome) -> HttpResponse {
+        let mut answer = outcome.answer();
+        if self.health.is_draining() {
+            answer.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        answer
     }
 
     async fn take(&self, app: &App, request: &HttpRequest, payload: Payload) -> Outcome {

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use consumer::Consumer;
 use ingress::Ingress;
 use prometheus::Registry;
 use reconciliation::Reconciler;
 use serde_json::json;
 use service::settings::Settings;
+use service::shutdown::Hold;
 use service::{Admin, Clock, Health, Shutdown, SystemClock, admin, shutdown};
-use stream::{AppendSettings, Appender};
+use stream::{AppendSettings, Appender, Log};
 use tracing::{error, info, warn};
 
 use crate::cli::Common;
@@ -38,8 +39,12 @@ pub(crate) fn run(common: &Common, roles: &[Role]) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::new();
     // Before anything is started, so that no moment is without an orderly end.
     shutdown::on_signals(&shutdown).context("cannot listen for signals")?;
+    let limit = Duration::from_millis(settings.stop.limit_ms);
+    shutdown::end_within(limit, &shutdown).context("cannot watch over the stop")?;
+    let starting = shutdown.hold("the start");
     let schema = if roles == Role::ALL { Schema::Migrate } else { Schema::Check };
     let house = House::start(&settings, roles, schema, &shutdown)?;
+    drop(starting);
     house.announce(common)?;
     shutdown.wait();
     info!("stopping");
@@ -80,11 +85,30 @@ fn keep_alive(
 pub(crate) struct House {
     database: Database,
     admin: Admin,
+    /// What the admin port and the database hold; they end last.
+    base: Vec<Hold>,
     health: Health,
-    ingress: Option<(Ingress, Appender)>,
-    loops: Vec<(&'static str, JoinHandle<()>)>,
-    /// The loops' own: they go on until the last notification that was answered is on its way to them.
+    ingress: Option<Door>,
+    reconciler: Option<Loop>,
+    /// They go on until the last notification that was answered is on its way to them.
+    loops: Vec<Loop>,
     loops_shutdown: Shutdown,
+    /// The process's own.
+    shutdown: Shutdown,
+}
+
+struct Door {
+    ingress: Ingress,
+    appender: Appender,
+    /// Of the log, then of the ingress.
+    holds: (Hold, Hold),
+    /// How long it stays open after the process has said that it is not ready.
+    delay: Duration,
+}
+
+struct Loop {
+    name: &'static str,
+    thread: JoinHandle<()>,
 }
 
 impl House {
@@ -98,7 +122,12 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (registry, health) = (Registry::new(), Health::new());
         let apps = setup::apps(settings)?;
+        let base = vec![shutdown.hold("admin"), shutdown.hold("database")];
         let database = Database::open(settings, schema)?;
+        match setup::log(settings, &database.url)? {
+            Log::Postgres { .. } => {}
+            Log::Kafka(_) => bail!("the Kafka log cannot be used by this version yet"),
+        }
         let admin = admin::start(settings.admin.listen, registry.clone(), health.clone())
             .with_context(|| {
                 format!("cannot listen on {} ([admin] listen)", settings.admin.listen)
@@ -106,10 +135,13 @@ impl House {
         let mut house = House {
             database,
             admin,
+            base,
             health,
             ingress: None,
+            reconciler: None,
             loops: Vec::new(),
             loops_shutdown: Shutdown::new(),
+            shutdown: shutdown.clone(),
         };
         if let Err(error) = house.open(settings, roles, apps, &clock, &registry) {
             // What runs already is stopped in order, the private database with it.
@@ -133,7 +165,9 @@ impl House {
         registry: &Registry,
     ) -> anyhow::Result<()> {
         if let Some(revive) = self.database.reviver() {
-            self.spawn("database", move |shutdown| keep_alive(revive, shutdown))?;
+            let keeper =
+                self.spawn("keeper of the database", move |shutdown| keep_alive(revive, shutdown))?;
+            self.loops.push(keeper);
         }
         for role in roles {
             match role {
@@ -143,25 +177,39 @@ impl House {
             }
         }
         if roles.contains(&Role::Ingress) {
-            let appender = Appender::start(&self.database.url, AppendSettings::default())
-                .context("cannot open the log")?;
-            let ingress = ingress::start(
-                ingress::Settings {
-                    listen: settings.ingress.listen,
-                    body_limit_bytes: settings.ingress.body_limit_bytes,
-                    read_timeout: Duration::from_millis(settings.ingress.read_timeout_ms),
-                    append_timeout: Duration::from_millis(settings.ingress.append_timeout_ms),
-                    ..ingress::Settings::default()
-                },
-                apps,
-                appender.clone(),
-                clock.clone(),
-                registry,
-                &self.health,
-            )
-            .context("cannot open the front door ([ingress] listen)")?;
-            self.ingress = Some((ingress, appender));
+            self.open_door(settings, apps, clock, registry)?;
         }
+        Ok(())
+    }
+
+    fn open_door(
+        &mut self,
+        settings: &Settings,
+        apps: Vec<Arc<alipay::App>>,
+        clock: &Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        let holds = (self.shutdown.hold("log"), self.shutdown.hold("ingress"));
+        let appender = Appender::start(&self.database.url, AppendSettings::default())
+            .context("cannot open the log")?;
+        let ingress = ingress::start(
+            ingress::Settings {
+                listen: settings.ingress.listen,
+                body_limit_bytes: settings.ingress.body_limit_bytes,
+                read_timeout: Duration::from_millis(settings.ingress.read_timeout_ms),
+                append_timeout: Duration::from_millis(settings.ingress.append_timeout_ms),
+                stop_limit: Duration::from_millis(settings.stop.limit_ms),
+                ..ingress::Settings::default()
+            },
+            apps,
+            appender.clone(),
+            clock.clone(),
+            registry,
+            &self.health,
+        )
+        .context("cannot open the front door ([ingress] listen)")?;
+        let delay = Duration::from_millis(settings.stop.delay_ms);
+        self.ingress = Some(Door { ingress, appender, holds, delay });
         Ok(())
     }
 
@@ -175,15 +223,14 @@ impl House {
         let consumer = Consumer::open(
             &self.database.url,
             apps.iter().cloned(),
-            consumer::Settings {
-                keep: Duration::from_secs(u64::from(settings.log.keep_hours) * 3600),
-                ..consumer::Settings::default()
-            },
+            consumer::Settings { keep: setup::keep(settings), ..consumer::Settings::default() },
             clock.clone(),
             registry,
             &self.health,
         )?;
-        self.spawn("consumer", move |shutdown| consumer.run(shutdown))
+        let consumer = self.spawn("consumer", move |shutdown| consumer.run(shutdown))?;
+        self.loops.push(consumer);
+        Ok(())
     }
 
     fn start_reconciler(
@@ -219,21 +266,26 @@ impl House {
             metrics,
             &self.health,
         );
-        self.spawn("reconciler", move |shutdown| reconciler.run(shutdown))
+        // Nobody waits for it at the door: it stops as soon as it is told.
+        let stop = self.shutdown.clone();
+        self.reconciler = Some(self.spawn("reconciler", move |_| reconciler.run(&stop))?);
+        Ok(())
     }
 
     fn spawn(
-        &mut self,
+        &self,
         name: &'static str,
         run: impl FnOnce(&Shutdown) + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let shutdown = self.loops_shutdown.clone();
+    ) -> anyhow::Result<Loop> {
+        let (shutdown, hold) = (self.loops_shutdown.clone(), self.shutdown.hold(name));
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(&shutdown))
+            .spawn(move || {
+                run(&shutdown);
+                drop(hold);
+            })
             .with_context(|| format!("cannot start the {name}'s thread"))?;
-        self.loops.push((name, thread));
-        Ok(())
+        Ok(Loop { name, thread })
     }
 
     pub(crate) fn database(&self) -> &Database {
@@ -241,7 +293,7 @@ impl House {
     }
 
     pub(crate) fn ingress_addr(&self) -> Option<SocketAddr> {
-        self.ingress.as_ref().map(|(ingress, _)| ingress.addr())
+        self.ingress.as_ref().map(|door| door.ingress.addr())
     }
 
     /// Says where the doors are, once they are open.
@@ -261,18 +313,29 @@ impl House {
         Ok(())
     }
 
-    /// Not ready first, then the front door, then the log, then the loops, then the database.
+    /// Not ready first, then the front door, then the log, then the loops, then the database; last the admin port,
+    /// where all of it can be watched.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.health.draining();
-        if let Some((ingress, appender)) = self.ingress {
+        self.shutdown.trigger();
+        if let Some(Door { ingress, appender, holds: (log, door), delay }) = self.ingress {
+            std::thread::sleep(delay);
             ingress.stop();
+            drop(door);
             appender.close();
+            drop(log);
         }
         self.loops_shutdown.trigger();
-        for (name, thread) in self.loops {
-            thread.join().map_err(|_| anyhow!("the {name} ended by a defect"))?;
+        let mut stopped = Ok(());
+        for Loop { name, thread } in self.loops.into_iter().chain(self.reconciler) {
+            // The others are stopped all the same.
+            if thread.join().is_err() {
+                stopped = Err(anyhow!("the {name} ended by a defect"));
+            }
         }
+        let closed = self.database.close();
         self.admin.stop();
-        self.database.close()
+        drop(self.base);
+        stopped.and(closed)
     }
 }

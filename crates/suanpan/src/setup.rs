@@ -1,3 +1,5 @@
+mod log;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alipay::{App, Gateway, KeyRing, SigningKey, Timeouts, VerificationKey};
@@ -7,6 +9,7 @@ use reconciliation::{Client, Terms};
 use service::settings::{self, AppSettings, Settings};
 use service::{Cluster, ClusterError, Reference};
 
+pub(crate) use self::log::{keep, log};
 use crate::cli::Common;
 
 pub(crate) fn settings(common: &Common) -> anyhow::Result<Settings> {
