@@ -107,8 +107,8 @@ fn run(
         ),
     );
 
-    let mut conn = house.database().connect()?;
-    wait_until_applied(&house.database().url, &mut conn, shutdown)?;
+    let mut conn = house.database()?.connect()?;
+    wait_until_applied(&house.database()?.url, &mut conn, shutdown)?;
     let quarantined = ledger::quarantine::count(&mut conn)?;
     verdict.check(
         u64::try_from(quarantined) == Ok(key.quarantined),
