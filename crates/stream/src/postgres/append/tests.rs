@@ -11,6 +11,7 @@ pub(super) fn envelope(key: &str) -> Envelope {
         app_id: AppId::parse("2021000000000001").unwrap(),
         key: key.to_owned(),
         source: Source::Notification,
+        sequence: None,
         received_at: chrono::DateTime::UNIX_EPOCH,
         sequence: None,
         reason: None,
