@@ -4,6 +4,7 @@ mod consumer;
 mod held;
 mod judge;
 mod metrics;
+pub mod parity;
 mod relay;
 
 pub use consumer::{Consumer, OpenError, Settings, Step, StepError};

@@ -1,6 +1,7 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use ledger::outbox::{self, Outgoing};
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts, Registry};
 use service::{Clock, Shutdown, chain};
@@ -18,6 +19,7 @@ pub struct Relay {
     metrics: Metrics,
     runtime: Runtime,
     links: Option<Links>,
+    observed: Option<Instant>,
 }
 
 struct Links {
@@ -38,9 +40,15 @@ pub enum RelayError {
     /// No connection to the ledger.
     #[error("cannot reach the ledger")]
     Ledger(#[from] ledger::ConnectError),
-    /// The outbox cannot be read or emptied.
+    /// Whether this relay leads cannot be asked.
+    #[error("cannot ask for the lead of the outbox")]
+    Lead(#[source] ledger::QueryError),
+    /// The outbox cannot be read.
     #[error("cannot work on the outbox")]
-    Outbox(#[source] ledger::QueryError),
+    Outbox(#[from] outbox::OutboxError),
+    /// The log has events that the outbox still holds: they will be sent again.
+    #[error("cannot empty the outbox")]
+    Sent(#[source] ledger::QueryError),
     /// The log cannot be reached.
     #[error("cannot open the log")]
     Log(#[from] StreamError),
@@ -53,6 +61,7 @@ pub enum RelayError {
 const AT_ONCE: i64 = 2_000;
 /// How often an empty outbox is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 /// How often whoever does not lead asks again, and how long a failure is waited out.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -77,6 +86,7 @@ impl Relay {
             metrics: Metrics::new(registry)?,
             runtime,
             links: None,
+            observed: None,
         })
     }
 
@@ -92,7 +102,12 @@ impl Relay {
             },
         };
         if !links.leads {
-            links.leads = outbox::lead(&mut links.ledger).map_err(RelayError::Outbox)?;
+            links.leads = outbox::lead(&mut links.ledger).map_err(RelayError::Lead)?;
+        }
+        if self.observed.is_none_or(|at| at.elapsed() >= OBSERVE_EVERY) {
+            self.observed = Some(Instant::now());
+            let waiting = outbox::waiting(&mut links.ledger).map_err(RelayError::Lead)?;
+            self.metrics.waiting(waiting, self.clock.now());
         }
         let carried = match links.leads {
             true => Some(self.carry(&mut links)?),
@@ -134,17 +149,13 @@ impl Relay {
     }
 
     fn carry(&self, links: &mut Links) -> Result<usize, RelayError> {
-        let waiting = outbox::next(&mut links.ledger, AT_ONCE).map_err(RelayError::Outbox)?;
-        let (count, oldest) = outbox::waiting(&mut links.ledger).map_err(RelayError::Outbox)?;
-        self.metrics.waiting.set(count);
-        let age = oldest.and_then(|oldest| (self.clock.now() - oldest).to_std().ok());
-        self.metrics.oldest_age.set(age.map_or(0.0, |age| age.as_secs_f64()));
+        let waiting = outbox::next(&mut links.ledger, AT_ONCE)?;
         if waiting.is_empty() {
             return Ok(0);
         }
         let (sent, failure) = self.runtime.block_on(append_all(&links.appender, waiting));
         let ids: Vec<i64> = sent.iter().map(|(outbox_id, _)| *outbox_id).collect();
-        outbox::sent(&mut links.ledger, &ids).map_err(RelayError::Outbox)?;
+        outbox::sent(&mut links.ledger, &ids).map_err(RelayError::Sent)?;
         for (_, kind) in &sent {
             self.metrics.sent.with_label_values(&[*kind]).inc();
         }
@@ -193,7 +204,7 @@ impl Metrics {
             )?,
             oldest_age: Gauge::new(
                 "suanpan_outbox_oldest_event_age_seconds",
-                "Age of the oldest event that has not left yet; 0 when all have. Only of the relay that leads.",
+                "Age of the oldest event that has not left yet; 0 when all have.",
             )?,
             sent: IntCounterVec::new(
                 Opts::new("suanpan_outbox_sent_total", "Events that the log has taken, by kind."),
@@ -220,5 +231,11 @@ impl Metrics {
         registry.register(Box::new(metrics.oldest_age.clone()))?;
         registry.register(Box::new(metrics.sent.clone()))?;
         Ok(metrics)
+    }
+
+    fn waiting(&self, waiting: outbox::Waiting, now: DateTime<Utc>) {
+        self.waiting.set(waiting.events);
+        let age = waiting.oldest.and_then(|oldest| (now - oldest).to_std().ok());
+        self.oldest_age.set(age.map_or(0.0, |age| age.as_secs_f64()));
     }
 }

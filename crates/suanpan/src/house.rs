@@ -318,6 +318,10 @@ impl House {
         self.database.as_ref().context("no database is open")
     }
 
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
     fn database_url(&self) -> anyhow::Result<&str> {
         Ok(&self.database()?.url)
     }

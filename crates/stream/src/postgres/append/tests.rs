@@ -13,7 +13,6 @@ pub(super) fn envelope(key: &str) -> Envelope {
         source: Source::Notification,
         sequence: None,
         received_at: chrono::DateTime::UNIX_EPOCH,
-        sequence: None,
         reason: None,
         body: b"a=\0".to_vec(),
     }
