@@ -52,7 +52,7 @@ pub struct Consumer {
     held: Option<Held>,
     /// What was read and judged while the batch before was applied.
     ahead: Vec<Message>,
-    /// When the oldest message was received that is not applied, when last looked.
+    /// When the oldest message was received that is not applied, as far as known.
     oldest: Option<DateTime<Utc>>,
 }
 
@@ -176,6 +176,8 @@ impl Consumer {
             reader.applied(&held.positions());
             return Ok(Step::Idle);
         }
+        // Until it is applied, and longer if that fails.
+        self.oldest = oldest(&messages);
         let after = held.positions_after(&messages);
         let (settings, apps, names) = (self.settings, &self.apps, held.clone());
         let (applied, ahead) = thread::scope(|scope| {
@@ -197,6 +199,7 @@ impl Consumer {
             Ok(applied) => {
                 // What reading ahead met is met again by the next step.
                 self.ahead = ahead.unwrap_or_default();
+                self.oldest = oldest(&self.ahead);
                 reader.applied(&held.positions());
                 Ok(Step::Applied(applied))
             }
@@ -274,8 +277,17 @@ impl Consumer {
         let partitions: Vec<Partition> = positions.iter().map(|(partition, _)| *partition).collect();
         let ends = reader.ends(&partitions)?;
         self.metrics.lag(&positions, &ends);
-        let oldest = reader.oldest_unread(&positions)?;
-        self.oldest = oldest.into_iter().map(|(_, received_at)| received_at).min();
+        let waits = |(partition, next): &&(Partition, i64)| {
+            ends.iter().any(|(other, end)| other == partition && end > next)
+        };
+        let waiting: Vec<(Partition, i64)> = positions.iter().filter(waits).copied().collect();
+        if waiting.is_empty() {
+            self.oldest = None;
+        } else if self.oldest.is_none() {
+            // Nothing is in our hands, and yet something waits.
+            let oldest = reader.oldest_unread(&waiting)?;
+            self.oldest = oldest.into_iter().map(|(_, received_at)| received_at).min();
+        }
         if let Some(ledger) = &mut self.ledger {
             let quarantined = ledger::quarantine::count(ledger).map_err(StepError::Positions)?;
             self.metrics.quarantined(quarantined);
@@ -383,6 +395,10 @@ fn judge_all(
             judge(record, log_topic, apps)
         })
         .collect()
+}
+
+fn oldest(messages: &[Message]) -> Option<DateTime<Utc>> {
+    messages.iter().map(|message| message.received_at).min()
 }
 
 fn add(total: &mut Applied, more: &Applied) {

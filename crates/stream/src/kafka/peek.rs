@@ -28,7 +28,8 @@ pub(super) fn received_at(
         .set("auto.offset.reset", "earliest")
         // One record is enough.
         .set("queued.min.messages", "1")
-        .set("fetch.message.max.bytes", "1024")
+        .set("fetch.message.max.bytes", "65536")
+        .set("fetch.wait.max.ms", "50")
         .create()
         .map_err(failed)?;
     let mut list = TopicPartitionList::new();

@@ -217,8 +217,9 @@ impl Reader {
     ) -> Result<Vec<(Partition, DateTime<Utc>)>, StreamError> {
         let mut unread = Vec::new();
         for (partition, position) in from {
-            if self.watermarks(*partition)?.1 > *position {
-                unread.push((*partition, *position));
+            let (first, end) = self.watermarks(*partition)?;
+            if end > *position {
+                unread.push((*partition, first.max(*position)));
             }
         }
         peek::received_at(&self.settings, &unread)
@@ -270,6 +271,7 @@ impl Reader {
         self.consumer
             .assign(&self.list(&list))
             .map_err(client::failed(&self.settings, "read from"))?;
+        tracing::debug!(partitions = from.len(), "reads from the ledger's positions");
         self.missing = missing;
         self.next = Some(from);
         Ok(())

@@ -1,7 +1,8 @@
 //! Our topics in the cluster: made, checked, grown.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use payment::Topic;
 use rdkafka::ClientContext;
@@ -39,6 +40,7 @@ pub(crate) fn set_up(settings: &KafkaSettings) -> Result<Vec<String>, StreamErro
             Some(_) => {}
         }
     }
+    admin.wait_until_seen()?;
     admin.check_all()?;
     Ok(done)
 }
@@ -74,6 +76,8 @@ pub(super) fn count<C: ClientContext>(
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a new topic may take to be everywhere.
 const OPERATION_PATIENCE: Duration = Duration::from_secs(30);
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A partition as the cluster has it.
 struct Replicas {
@@ -132,6 +136,22 @@ impl<'s> Admin<'s> {
         for outcome in grown.map_err(client::failed(self.settings, "grow topics of"))? {
             if let Err((_, code)) = outcome {
                 return Err(self.refused(name, "cannot grow", code));
+            }
+        }
+        Ok(())
+    }
+
+    /// A broker may answer before it has heard of what another has just made.
+    fn wait_until_seen(&self) -> Result<(), StreamError> {
+        let started = Instant::now();
+        for topic in Topic::ALL {
+            let name = self.settings.topics.of(topic);
+            let wanted = self.settings.partitions();
+            while self.partitions(name)?.is_none_or(|partitions| partitions.len() < wanted) {
+                if started.elapsed() > OPERATION_PATIENCE {
+                    return Err(missing(name));
+                }
+                thread::sleep(LOOK_EVERY);
             }
         }
         Ok(())
