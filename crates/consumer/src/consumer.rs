@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alipay::App;
-use ledger::position::Advance;
+use ledger::position::{Advance, Claimed};
 use ledger::{Applied, ApplyError, Batch, Content, Message};
 use payment::AppId;
 use service::{Clock, Health, Shutdown, chain};
@@ -50,6 +50,8 @@ struct Links {
     ledger: ledger::Connection,
     /// What the ledger says the next offset of each partition is.
     positions: Vec<(Partition, i64)>,
+    /// What the claim of each partition gave, in the same order.
+    claims: Vec<Claimed>,
 }
 
 /// What one step did.
@@ -184,12 +186,13 @@ impl Consumer {
         messages: Vec<Message>,
         total: &mut Applied,
     ) -> Result<(), ApplyError> {
-        let batch = Batch { steps: steps(&links.positions, &messages), messages };
+        let batch = Batch { steps: steps(links, &messages), messages };
         match ledger::apply(&mut links.ledger, &batch, self.clock.now()) {
             Ok(applied) => {
                 for (partition, next) in &mut links.positions {
                     let moved = batch.steps.iter().find(|step| {
-                        step.topic == partition.topic && step.partition == partition.number
+                        *step.log_topic == *partition.topic.as_str()
+                            && step.partition == partition.number
                     });
                     *next = moved.map_or(*next, |step| step.to);
                 }
@@ -257,11 +260,14 @@ impl Links {
         let mut reader = Reader::open(database_url)?;
         let mut ledger = ledger::connect(database_url)?;
         let partitions = reader.partitions()?;
-        let asked: Vec<_> =
-            partitions.iter().map(|partition| (partition.topic, partition.number)).collect();
-        let offsets = ledger::position::read(&mut ledger, &asked).map_err(StepError::Positions)?;
+        let asked: Vec<_> = partitions
+            .iter()
+            .map(|partition| (partition.topic.as_str(), partition.number))
+            .collect();
+        let claims = ledger::position::claim(&mut ledger, &asked).map_err(StepError::Positions)?;
+        let offsets = claims.iter().map(|claimed| claimed.next_offset);
         let positions = partitions.into_iter().zip(offsets).collect();
-        Ok(Links { reader, ledger, positions })
+        Ok(Links { reader, ledger, positions, claims })
     }
 }
 
@@ -292,16 +298,20 @@ fn read_batch(
 }
 
 /// The steps these messages make from the positions.
-fn steps(positions: &[(Partition, i64)], messages: &[Message]) -> Vec<Advance> {
-    positions
+fn steps(links: &Links, messages: &[Message]) -> Vec<Advance> {
+    links
+        .positions
         .iter()
-        .filter_map(|(partition, from)| {
+        .zip(&links.claims)
+        .filter_map(|((partition, from), claimed)| {
             let last = messages.iter().rfind(|message| {
-                message.topic == partition.topic && message.partition == partition.number
+                *message.log_topic == *partition.topic.as_str()
+                    && message.partition == partition.number
             })?;
             Some(Advance {
-                topic: partition.topic,
+                log_topic: partition.topic.as_str().into(),
                 partition: partition.number,
+                epoch: claimed.epoch,
                 from: *from,
                 to: last.offset + 1,
             })

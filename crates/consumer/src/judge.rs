@@ -26,15 +26,15 @@ pub(crate) fn judge(record: Record, apps: &HashMap<AppId, Arc<App>>) -> Message 
                 let verdict = alipay::receive(app, &envelope.body, Trust::ActiveAndRetired);
                 content(app, verdict, partition.topic, envelope.reason.as_deref(), &envelope.body)
             }
-            Source::Query => Content::Dead {
+            Source::Query | Source::Ledger => Content::Dead {
                 reason: "unknown_source",
-                detail: "gateway answers are not read from the log by this version".to_owned(),
+                detail: "only notifications are read from the log by this version".to_owned(),
             },
         },
     };
     Message {
         app_id: envelope.app_id,
-        topic: partition.topic,
+        log_topic: partition.topic.as_str().into(),
         partition: partition.number,
         offset,
         source: envelope.source,
@@ -56,13 +56,15 @@ fn content(
             genuine(app, notification, body)
         }
         // It would pass today; releasing it is a person's decision.
-        (Verdict::Genuine { .. }, Topic::Quarantine) => Content::Quarantined {
-            reason: reason.unwrap_or("set aside without a reason").to_owned(),
-        },
-        (Verdict::SetAside { reason, .. }, Topic::Notifications | Topic::Quarantine) => {
+        (Verdict::Genuine { .. }, Topic::Quarantine | Topic::DeadLetters | Topic::LedgerEvents) => {
+            Content::Quarantined {
+                reason: reason.unwrap_or("set aside without a reason").to_owned(),
+            }
+        }
+        (Verdict::SetAside { reason, .. }, _) => {
             Content::Quarantined { reason: format!("{}: {}", reason.code(), chain(&reason)) }
         }
-        (Verdict::Refused(refusal), Topic::Notifications | Topic::Quarantine) => {
+        (Verdict::Refused(refusal), _) => {
             Content::Dead { reason: refusal.cause(), detail: chain(&refusal) }
         }
     }

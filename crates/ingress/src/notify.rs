@@ -6,7 +6,7 @@ use actix_web::http::{ConnectionType, Method};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use alipay::{App, SetAside, Trust, Verdict};
-use payment::{Envelope, Provider, Source, Topic};
+use payment::{Envelope, Kind, Provider, Source, Topic};
 use service::{Clock, Health, chain};
 use stream::{AppendError, Appender};
 use tracing::{debug, error, warn};
@@ -115,8 +115,12 @@ impl Door {
                 let code = reason.code();
                 warn!(app = %app.app_id, reason = code, "set a genuine notification aside: {code}");
                 let envelope = self.envelope(app, key, body);
-                let envelope =
-                    Envelope { topic: Topic::Quarantine, reason: Some(words(&reason)), ..envelope };
+                let envelope = Envelope {
+                    topic: Topic::Quarantine,
+                    kind: Kind::NotificationQuarantined,
+                    reason: Some(words(&reason)),
+                    ..envelope
+                };
                 self.keep(app, envelope, Outcome::Quarantined).await
             }
             Verdict::Refused(refusal) => {
@@ -132,10 +136,12 @@ impl Door {
         Envelope {
             id: Uuid::new_v4().to_string(),
             topic: Topic::Notifications,
+            kind: Kind::NotificationReceived,
             provider: Provider::Alipay,
             app_id: app.app_id.clone(),
             key: storable(&key),
             source: Source::Notification,
+            sequence: None,
             received_at: self.clock.now(),
             reason: None,
             body,

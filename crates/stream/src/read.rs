@@ -6,7 +6,7 @@ use diesel::connection::SimpleConnection;
 use diesel::deserialize::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz};
 use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
-use payment::{AppId, Envelope, Provider, Source, Topic};
+use payment::{AppId, Envelope, Kind, Provider, Source, Topic};
 
 use crate::error::query;
 use crate::{Partition, StreamError, partition, retention};
@@ -55,7 +55,9 @@ impl Reader {
     /// # Errors
     /// When the database fails, or the log has not been set up.
     pub fn ends(&mut self) -> Result<Vec<(Partition, i64)>, StreamError> {
-        partition::ends(&mut self.conn)
+        let mut ends = partition::ends(&mut self.conn)?;
+        ends.retain(|(partition, _)| Topic::CONSUMED.contains(&partition.topic));
+        Ok(ends)
     }
 
     /// At most `limit` records at or after the positions `from`, by partition and offset. Partitions
@@ -226,6 +228,12 @@ impl RecordRow {
         let envelope = Envelope {
             id: self.id,
             topic,
+            kind: match topic {
+                Topic::Notifications => Kind::NotificationReceived,
+                Topic::Quarantine => Kind::NotificationQuarantined,
+                Topic::DeadLetters | Topic::LedgerEvents => Kind::MessageDead,
+            },
+            sequence: None,
             provider: provider.unwrap_or(Provider::Alipay),
             app_id: app_id.map_err(|_| StreamError::NoPartitions)?,
             key: self.key,

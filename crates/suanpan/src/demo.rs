@@ -203,7 +203,7 @@ fn wait_until_applied(
     let mut reader = stream::Reader::open(database_url)?;
     let ends = reader.ends()?;
     let partitions: Vec<_> =
-        ends.iter().map(|(partition, _)| (partition.topic, partition.number)).collect();
+        ends.iter().map(|(partition, _)| (partition.topic.as_str(), partition.number)).collect();
     let started = Instant::now();
     loop {
         let positions = ledger::position::read(conn, &partitions)?;
