@@ -14,7 +14,10 @@ use stream::{KafkaSettings, Log, TopicNames};
 /// Where a reference cannot be followed, or leads to no text; named, with the setting.
 pub(crate) fn log(settings: &Settings, database_url: &str) -> anyhow::Result<Log> {
     match (settings.log.kind, &settings.log.kafka) {
-        (LogKind::Postgres, _) => Ok(Log::Postgres { database_url: database_url.to_owned() }),
+        (LogKind::Postgres, _) => Ok(Log::Postgres {
+            database_url: database_url.to_owned(),
+            partitions: settings.log.partitions,
+        }),
         (LogKind::Kafka, None) => Err(anyhow!("the settings have no `[log.kafka]`")),
         (LogKind::Kafka, Some(kafka)) => Ok(Log::Kafka(KafkaSettings {
             brokers: kafka.brokers.clone(),
@@ -122,7 +125,8 @@ mod tests {
     fn the_postgres_log_lies_in_the_database() {
         let settings = Settings::parse("", Path::new("suanpan.toml"), std::iter::empty()).unwrap();
         let log = log(&settings, "postgres://here").unwrap();
-        assert!(matches!(log, Log::Postgres { database_url } if database_url == "postgres://here"));
+        let Log::Postgres { database_url, partitions } = log else { panic!("{log:?}") };
+        assert_eq!((database_url.as_str(), partitions), ("postgres://here", 4));
     }
 
     #[test]
