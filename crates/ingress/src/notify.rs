@@ -164,7 +164,7 @@ impl Door {
                 return kept;
             }
             Ok(Err(error @ (AppendError::Full | AppendError::Unavailable))) => error.to_string(),
-            Ok(Err(error @ AppendError::ZeroByte { .. })) => {
+            Ok(Err(error @ (AppendError::ZeroByte { .. } | AppendError::TooLarge { .. }))) => {
                 // This one message's fault; the log is well.
                 error!(app = %app.app_id, %error, "cannot append a notification");
                 return Outcome::Unavailable;

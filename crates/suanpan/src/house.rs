@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use consumer::Consumer;
+use anyhow::{Context, anyhow};
+use consumer::{Consumer, Relay};
 use ingress::Ingress;
 use prometheus::Registry;
 use reconciliation::Reconciler;
 use serde_json::json;
-use service::settings::Settings;
+use service::settings::{LogKind, Settings};
 use service::shutdown::Hold;
 use service::{Admin, Clock, Health, Shutdown, SystemClock, admin, shutdown};
 use stream::{AppendSettings, Appender, Log};
@@ -56,8 +56,14 @@ pub(crate) fn run(common: &Common, roles: &[Role]) -> anyhow::Result<ExitCode> {
 pub(crate) fn migrate(common: &Common) -> anyhow::Result<ExitCode> {
     let settings = setup::settings(common)?;
     service::logs::start(settings.logs.format);
-    Database::open(&settings, Schema::Migrate)?.close()?;
+    let database = Database::open(&settings, Schema::Migrate)?;
+    let log = setup::open_log(&settings, Some(&database), Schema::Migrate);
+    database.close()?;
     println!("the database has this version's schema");
+    match log? {
+        Log::Postgres { partitions, .. } => println!("the log has {partitions} partitions in it"),
+        Log::Kafka(kafka) => println!("the topics at {} are fit", kafka.brokers),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,7 +89,9 @@ fn keep_alive(
 
 /// The roles of this process, running.
 pub(crate) struct House {
-    database: Database,
+    /// `None` for a front door whose log is elsewhere: it knows no table.
+    database: Option<Database>,
+    log: Log,
     admin: Admin,
     /// What the admin port and the database hold; they end last.
     base: Vec<Hold>,
@@ -123,17 +131,24 @@ impl House {
         let (registry, health) = (Registry::new(), Health::new());
         let apps = setup::apps(settings)?;
         let base = vec![shutdown.hold("admin"), shutdown.hold("database")];
-        let database = Database::open(settings, schema)?;
-        match setup::log(settings, &database.url)? {
-            Log::Postgres { .. } => {}
-            Log::Kafka(_) => bail!("the Kafka log cannot be used by this version yet"),
-        }
+        let needs_database = settings.log.kind == LogKind::Postgres || roles != [Role::Ingress];
+        let database =
+            if needs_database { Some(Database::open(settings, schema)?) } else { None };
+        let log = setup::open_log(settings, database.as_ref(), schema);
+        let (database, log) = match (database, log) {
+            (database, Ok(log)) => (database, log),
+            (database, Err(error)) => {
+                database.map_or(Ok(()), Database::close)?;
+                return Err(error);
+            }
+        };
         let admin = admin::start(settings.admin.listen, registry.clone(), health.clone())
             .with_context(|| {
                 format!("cannot listen on {} ([admin] listen)", settings.admin.listen)
             })?;
         let mut house = House {
             database,
+            log,
             admin,
             base,
             health,
@@ -164,7 +179,7 @@ impl House {
         clock: &Arc<dyn Clock>,
         registry: &Registry,
     ) -> anyhow::Result<()> {
-        if let Some(revive) = self.database.reviver() {
+        if let Some(revive) = self.database.as_ref().and_then(Database::reviver) {
             let keeper =
                 self.spawn("keeper of the database", move |shutdown| keep_alive(revive, shutdown))?;
             self.loops.push(keeper);
@@ -190,8 +205,15 @@ impl House {
         registry: &Registry,
     ) -> anyhow::Result<()> {
         let holds = (self.shutdown.hold("log"), self.shutdown.hold("ingress"));
-        let appender = Appender::start(&self.database.url, AppendSettings::default())
-            .context("cannot open the log")?;
+        let limits = match &self.log {
+            Log::Postgres { .. } => AppendSettings::default(),
+            // The outcome is known before the sender is told `fail` for want of one.
+            Log::Kafka(_) => AppendSettings {
+                deadline: Duration::from_millis(settings.ingress.append_timeout_ms / 10 * 9),
+                ..AppendSettings::default()
+            },
+        };
+        let appender = Appender::start(&self.log, limits).context("cannot open the log")?;
         let ingress = ingress::start(
             ingress::Settings {
                 listen: settings.ingress.listen,
@@ -221,15 +243,19 @@ impl House {
         registry: &Registry,
     ) -> anyhow::Result<()> {
         let consumer = Consumer::open(
-            &self.database.url,
+            &self.log,
+            self.database_url()?,
             apps.iter().cloned(),
             consumer::Settings { keep: setup::keep(settings), ..consumer::Settings::default() },
             clock.clone(),
             registry,
             &self.health,
         )?;
+        let relay = Relay::open(&self.log, self.database_url()?, clock.clone(), registry)?;
         let consumer = self.spawn("consumer", move |shutdown| consumer.run(shutdown))?;
         self.loops.push(consumer);
+        let relay = self.spawn("relay", move |shutdown| relay.run(shutdown))?;
+        self.loops.push(relay);
         Ok(())
     }
 
@@ -259,7 +285,7 @@ impl House {
             clients.push((client, gateway));
         }
         let reconciler = Reconciler::new(
-            &self.database.url,
+            self.database_url()?,
             clients,
             settings.reconciliation.from_hour,
             clock.clone(),
@@ -288,8 +314,16 @@ impl House {
         Ok(Loop { name, thread })
     }
 
-    pub(crate) fn database(&self) -> &Database {
-        &self.database
+    pub(crate) fn database(&self) -> anyhow::Result<&Database> {
+        self.database.as_ref().context("no database is open")
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn database_url(&self) -> anyhow::Result<&str> {
+        Ok(&self.database()?.url)
     }
 
     pub(crate) fn ingress_addr(&self) -> Option<SocketAddr> {
@@ -333,7 +367,7 @@ impl House {
                 stopped = Err(anyhow!("the {name} ended by a defect"));
             }
         }
-        let closed = self.database.close();
+        let closed = self.database.map_or(Ok(()), Database::close);
         self.admin.stop();
         drop(self.base);
         stopped.and(closed)
