@@ -55,7 +55,9 @@ pub(crate) fn judge(
     }
 }
 
-fn content(
+/// What the ledger is given of a body of this app, after this verdict, where it stands in `topic`; `reason` is what
+/// the record says for standing in quarantine.
+pub fn content(
     app: &App,
     verdict: Verdict,
     topic: Topic,

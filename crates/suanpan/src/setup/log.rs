@@ -125,7 +125,8 @@ mod tests {
     fn the_postgres_log_lies_in_the_database() {
         let settings = Settings::parse("", Path::new("suanpan.toml"), std::iter::empty()).unwrap();
         let log = log(&settings, "postgres://here").unwrap();
-        assert!(matches!(log, Log::Postgres { database_url } if database_url == "postgres://here"));
+        let Log::Postgres { database_url, partitions } = log else { panic!("{log:?}") };
+        assert_eq!((database_url.as_str(), partitions), ("postgres://here", 4));
     }
 
     #[test]
