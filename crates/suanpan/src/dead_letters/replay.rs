@@ -166,7 +166,7 @@ fn append_all(
     }
     let log = setup::log(settings, &database.url)?;
     let appender =
-        Appender::start(&database.url, AppendSettings::default()).context("cannot open the log")?;
+        Appender::start(&log, AppendSettings::default()).context("cannot open the log")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
