@@ -47,7 +47,7 @@ impl Forged {
     /// Lets a consumer apply everything that is in the log.
     fn apply(&self) {
         let up = self.home.up();
-        wait_until_applied(&self.home.database.as_ref().unwrap().url);
+        self.home.wait_until_applied();
         assert!(up.stop().success(), "{}", self.home.stderr());
     }
 

@@ -53,7 +53,7 @@ impl Shop {
     }
 
     fn reconcile_zip(&self, day: &str, zip: &[u8]) -> Ended {
-        home::wait_until_applied(&self.home.database.as_ref().unwrap().url);
+        self.home.wait_until_applied();
         let file = self.home.write("bill.csv.zip", zip);
         self.home.run(&[
             "reconcile",
