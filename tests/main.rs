@@ -11,6 +11,8 @@ mod consumer;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod ledger;

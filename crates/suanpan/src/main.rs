@@ -2,6 +2,7 @@
 
 mod bill;
 mod cli;
+mod dead_letters;
 mod demo;
 mod house;
 mod reconcile;
