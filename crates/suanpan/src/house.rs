@@ -132,8 +132,7 @@ impl House {
         let apps = setup::apps(settings)?;
         let base = vec![shutdown.hold("admin"), shutdown.hold("database")];
         let needs_database = settings.log.kind == LogKind::Postgres || roles != [Role::Ingress];
-        let database =
-            if needs_database { Some(Database::open(settings, schema)?) } else { None };
+        let database = if needs_database { Some(Database::open(settings, schema)?) } else { None };
         let log = setup::open_log(settings, database.as_ref(), schema);
         let (database, log) = match (database, log) {
             (database, Ok(log)) => (database, log),
