@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use alipay::{App, KeyRing};
 use chrono::DateTime;
 use consumer::{Consumer, Settings, Step};
-use ledger::{Applied, Connection};
+use ledger::Applied;
 use payment::{AppId, Envelope, Kind, Topic};
 use prometheus::{Registry, TextEncoder};
 use service::{FixedClock, Health, Shutdown};
@@ -252,10 +252,10 @@ fn two_consumers_that_race_over_one_log_apply_everything_once() {
         let rivals = [3, 5].map(|batch| {
             let settings = Settings { batch, ..settings() };
             let mut consumer = open_with(&database, alipay.app(), settings);
-            let start = &start;
+            let (start, database) = (&start, &database);
             scope.spawn(move || {
                 start.wait();
-                drain(&database, &mut consumer)
+                drain(database, &mut consumer)
             })
         });
         rivals.map(|rival| rival.join().unwrap())

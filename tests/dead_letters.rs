@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::harness::alipay::APP_ID;
 use crate::harness::binary::Ended;
 use crate::harness::form::{Form, Rule};
-use crate::harness::home::{Home, pem, settings, wait_until_applied};
+use crate::harness::home::{Home, pem, settings};
 use crate::harness::log::{Log, envelope};
 use crate::harness::sql;
 

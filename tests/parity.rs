@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::alipay::APP_ID;
 use crate::harness::form::Form;
-use crate::harness::home::{Home, wait_until_applied};
+use crate::harness::home::Home;
 use crate::harness::sql;
 
 /// A house that was told of three payments and has applied them.
@@ -15,7 +15,7 @@ fn told() -> Home {
         home.tell(&up, &Form::paid(trade));
     }
     home.tell(&up, &Form::paid("T3"));
-    wait_until_applied(&home.database.as_ref().unwrap().url);
+    home.wait_until_applied();
     assert!(up.stop().success(), "{}", home.stderr());
     home
 }

@@ -15,7 +15,7 @@ use crate::harness::alipay::APP_ID;
 use crate::harness::bill::{Bill, Row};
 use crate::harness::binary::{Ended, Up};
 use crate::harness::form::Form;
-use crate::harness::home::{self, Home};
+use crate::harness::home::Home;
 
 const DAY: &str = "2024-03-05";
 const NEXT_DAY: &str = "2024-03-06";

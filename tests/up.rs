@@ -193,7 +193,6 @@ fn what_is_not_genuine_is_answered_fail_and_nowhere_appended() {
     assert_eq!(http::post(&up.notify_url(APP_ID), &long), (413, b"fail".to_vec()));
     assert_eq!(count(&up, APP_ID, "too_large").as_deref(), Some("1"));
 
-    let mut conn = home.connect();
     assert_eq!(appended(&home), 0);
     home.tell(&up, &Form::paid("T1"));
     assert_eq!(appended(&home), 1, "and the genuine one still goes in");

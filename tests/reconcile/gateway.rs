@@ -11,7 +11,7 @@ use simulator::{Keys, Listen, Plan, SimulatorKey};
 use super::{DAY, NEXT_DAY, changes, ids};
 use crate::harness::alipay::{APP_ID, SELLER_ID};
 use crate::harness::binary::Ended;
-use crate::harness::home::{self, Home};
+use crate::harness::home::Home;
 use crate::harness::sql;
 
 fn plan(first_day: &str, trades: u32) -> Plan {

@@ -3,13 +3,13 @@
 use crate::harness::alipay::APP_ID;
 use crate::harness::binary::Up;
 use crate::harness::form::Form;
-use crate::harness::home::{Home, wait_until_applied};
+use crate::harness::home::Home;
 use crate::harness::{http, sql, wait};
 
 /// Applied notifications, once all are, counted beside `up` in its private cluster.
 fn applied(home: &Home) -> i64 {
     let cluster = home.open_cluster();
-    log::wait_until_applied(&home.log(), cluster.url());
+    home.wait_until_applied();
     let mut conn = ledger::connect(cluster.url()).unwrap();
     let applied = "SELECT count(*) AS number FROM inbox WHERE outcome = 'applied'";
     let applied = sql::number(&mut conn, applied);

@@ -26,7 +26,7 @@ fn a_sender_who_does_not_go_on_is_cut_off() {
     assert!(!answer.contains("200 OK"), "a sender who left: {answer}");
 
     home.tell(&up, &Form::paid("T1"));
-    assert_eq!(appended(&mut home.connect()), 1);
+    assert_eq!(appended(&home), 1);
 }
 
 #[test]

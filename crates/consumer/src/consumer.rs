@@ -147,6 +147,10 @@ impl Consumer {
             Err(StepError::Ledger(_) | StepError::Positions(_) | StepError::Apply(_)) => {
                 self.forget();
                 self.ledger = None;
+                // What is away is its database, too. A group is not left for that.
+                if !self.log_gives_partitions_to_one() {
+                    self.reader = None;
+                }
             }
         }
         outcome
