@@ -278,7 +278,8 @@ impl Consumer {
     fn observe(&mut self) -> Result<(), StepError> {
         let (Some(reader), Some(held)) = (&mut self.reader, &self.held) else { return Ok(()) };
         let positions = held.positions();
-        let partitions: Vec<Partition> = positions.iter().map(|(partition, _)| *partition).collect();
+        let partitions: Vec<Partition> =
+            positions.iter().map(|(partition, _)| *partition).collect();
         let ends = reader.ends(&partitions)?;
         self.metrics.lag(&positions, &ends);
         let waits = |(partition, next): &&(Partition, i64)| {
@@ -387,11 +388,7 @@ fn read_batch(
     Ok(records)
 }
 
-fn judge_all(
-    records: Vec<Record>,
-    apps: &HashMap<AppId, Arc<App>>,
-    held: &Held,
-) -> Vec<Message> {
+fn judge_all(records: Vec<Record>, apps: &HashMap<AppId, Arc<App>>, held: &Held) -> Vec<Message> {
     records
         .into_iter()
         .map(|record| {
