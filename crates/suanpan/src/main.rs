@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod bench;
 mod bill;
 mod cli;
 mod demo;
+mod home;
 mod house;
 mod reconcile;
 mod set_aside;
