@@ -118,7 +118,7 @@ impl Payment {
             out_trade_no: format!("SP{day}{number:012}"),
             trade_no: format!("{day}2200{number:016}"),
             buyer_id: format!("2088{:012}", rng.random_range(0..1_000_000_000_000_u64)),
-            total: Fen::new(rng.random_range(1_00..2_000_00)),
+            total: Fen::new(rng.random_range(100..200_000)),
             at,
         }
     }
