@@ -11,8 +11,7 @@ use crate::harness::binary::{Ended, suanpan};
 /// Runs a bench that leaves its temporary files in `folder`.
 fn bench(folder: &Path, arguments: &[&str]) -> Ended {
     let tiny = ["--notifications", "40", "--connections", "3", "--rounds", "2"];
-    let ended =
-        Ended::of(suanpan(&["bench"]).args(arguments).args(tiny).env("TMPDIR", folder));
+    let ended = Ended::of(suanpan(&["bench"]).args(arguments).args(tiny).env("TMPDIR", folder));
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
     ended
 }
@@ -46,7 +45,10 @@ fn every_scenario_accepts_and_applies_all_and_leaves_nothing_behind() {
         assert!(0 < min && min <= median && median <= max, "{scenario}: {figure}");
     }
     let of_ingress = &document["results"]["ingress"];
-    assert!(of_ingress["latency_p50_us"]["min"].as_u64() <= of_ingress["latency_max_us"]["max"].as_u64());
+    assert!(
+        of_ingress["latency_p50_us"]["min"].as_u64()
+            <= of_ingress["latency_max_us"]["max"].as_u64()
+    );
     assert_eq!(of_ingress["ingress_cpu_in_hundredths_of_a_verification"]["budget_at_most"], 250);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
