@@ -7,9 +7,13 @@ mod harness;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod broker;
+#[cfg(test)]
 mod consumer;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod dead_letters;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]

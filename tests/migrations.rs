@@ -106,7 +106,7 @@ fn fill(database: &Database, conn: &mut Connection) {
         .collect();
     contents.push(Content::Quarantined { reason: "other_seller".to_owned() });
     contents.push(Content::Dead { reason: "wrong_signature", detail: "none".to_owned() });
-    Feed::default().apply(conn, contents).unwrap();
+    Feed::claim(conn).apply(conn, contents).unwrap();
     for table in [
         "log_record",
         "log_position",

@@ -3,17 +3,27 @@
 use chrono::DateTime;
 use ledger::position::Advance;
 use ledger::{Applied, ApplyError, Batch, Connection, Content, Message};
-use payment::{AppId, Fact, Source, Topic};
+use payment::{AppId, Fact, Source};
 
 use super::alipay::APP_ID;
 
-/// How far a partition has been read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The topic, by the name that the log gives it. Its partition 0 is fed.
+pub(crate) const LOG_TOPIC: &str = "notifications";
+
+/// How far a partition has been read, by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Feed {
+    pub(crate) epoch: i64,
     pub(crate) next_offset: i64,
 }
 
 impl Feed {
+    /// Takes the partition over, and reads on from where the ledger is.
+    pub(crate) fn claim(conn: &mut Connection) -> Feed {
+        let claimed = ledger::position::claim(conn, &[(LOG_TOPIC, 0)]).unwrap()[0];
+        Feed { epoch: claimed.epoch, next_offset: claimed.next_offset }
+    }
+
     /// Applies them as the next messages of the partition. Where that fails, the next ones take their places.
     pub(crate) fn apply(
         &mut self,
@@ -33,8 +43,14 @@ impl Feed {
             .map(|(offset, content)| message(offset, content))
             .collect();
         let to = messages.last().map_or(self.next_offset, |last| last.offset + 1);
-        let (topic, partition, from) = (Topic::Notifications, 0, self.next_offset);
-        Batch { messages, steps: vec![Advance { topic, partition, from, to }] }
+        let step = Advance {
+            log_topic: LOG_TOPIC.into(),
+            partition: 0,
+            epoch: self.epoch,
+            from: self.next_offset,
+            to,
+        };
+        Batch { messages, steps: vec![step] }
     }
 }
 
@@ -52,7 +68,7 @@ pub(crate) fn genuine(notify_id: &str, facts: Vec<Fact>) -> Content {
 fn message(offset: i64, content: Content) -> Message {
     Message {
         app_id: AppId::parse(APP_ID).unwrap(),
-        topic: Topic::Notifications,
+        log_topic: LOG_TOPIC.into(),
         partition: 0,
         offset,
         source: Source::Notification,

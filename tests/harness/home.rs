@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use ::alipay::SigningKey;
-use payment::Topic;
 use service::Cluster;
 use tempfile::TempDir;
 
@@ -137,8 +136,8 @@ pub(crate) fn wait_until_applied(database_url: &str) {
     let mut conn = ledger::connect(database_url).unwrap();
     let mut reader = stream::Reader::open(database_url).unwrap();
     let ends = reader.ends().unwrap();
-    let partitions: Vec<(Topic, i32)> =
-        ends.iter().map(|(partition, _)| (partition.topic, partition.number)).collect();
+    let partitions: Vec<(&str, i32)> =
+        ends.iter().map(|(partition, _)| (partition.topic.as_str(), partition.number)).collect();
     wait::until("the log is applied", || {
         let positions = ledger::position::read(&mut conn, &partitions).unwrap();
         ends.iter().zip(positions).all(|((_, end), position)| *end == position)

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::DateTime;
-use payment::{AppId, Envelope, Provider, Source, Topic};
+use payment::{AppId, Envelope, Kind, Provider, Source, Topic};
 use stream::{AppendError, AppendSettings, Appender, Partition, Reader, Record};
 use tokio::runtime::{Builder, Runtime};
 
@@ -63,10 +63,12 @@ pub(crate) fn envelope(key: &str, body: Vec<u8>) -> Envelope {
     Envelope {
         id: NEXT.fetch_add(1, Ordering::Relaxed).to_string(),
         topic: Topic::Notifications,
+        kind: Kind::NotificationReceived,
         provider: Provider::Alipay,
         app_id: AppId::parse(APP_ID).unwrap(),
         key: format!("{APP_ID}/{key}"),
         source: Source::Notification,
+        sequence: None,
         received_at: DateTime::UNIX_EPOCH,
         reason: None,
         body,

@@ -6,7 +6,6 @@ use alipay::RefundFee;
 use chrono::DateTime;
 use ledger::position::Advance;
 use ledger::{Applied, ApplyError, Connection, Content};
-use payment::Topic;
 
 use crate::harness::{Alipay, Database, Feed, Notice, books, feed, sql, wait};
 
@@ -22,7 +21,7 @@ fn a_batch_with_a_message_that_is_refused_writes_nothing() {
         let [good, bad] = ["GOOD", "BAD"].map(|trade_no| paid(&alipay, trade_no));
         vec![good, dead, set_aside, bad]
     };
-    let mut feed = Feed::default();
+    let mut feed = Feed::claim(&mut conn);
     for _ in 0..2 {
         let refused = feed.apply(&mut conn, batch());
         assert!(matches!(refused, Err(ApplyError::Refused(_))), "{refused:?}");
@@ -42,7 +41,7 @@ fn whoever_reads_from_another_position_than_the_ledgers_is_fenced() {
     let database = Database::new();
     let mut conn = database.connect();
     let alipay = Alipay::new();
-    let mut feed = Feed::default();
+    let mut feed = Feed::claim(&mut conn);
     let [first, second] = ["T1", "T2"].map(|trade_no| paid(&alipay, trade_no));
     feed.apply(&mut conn, vec![first]).unwrap();
     let before = rows(&mut conn);
@@ -50,13 +49,21 @@ fn whoever_reads_from_another_position_than_the_ledgers_is_fenced() {
     // Behind, and ahead.
     for next_offset in [0, 2] {
         for _ in 0..2 {
-            let fenced = Feed { next_offset }.apply(&mut conn, vec![second.clone()]);
+            let fenced = Feed { next_offset, ..feed }.apply(&mut conn, vec![second.clone()]);
             assert!(matches!(fenced, Err(ApplyError::Fenced)), "{fenced:?}");
         }
     }
     // Right in one partition and wrong in another.
     let mut half = feed.batch(vec![second.clone()]);
-    half.steps.push(Advance { topic: Topic::Notifications, partition: 1, from: 7, to: 8 });
+    let other = ledger::position::claim(&mut conn, &[(feed::LOG_TOPIC, 1)]).unwrap()[0];
+    let to = 8;
+    half.steps.push(Advance {
+        partition: 1,
+        epoch: other.epoch,
+        from: 7,
+        to,
+        ..half.steps[0].clone()
+    });
     let fenced = ledger::apply(&mut conn, &half, DateTime::UNIX_EPOCH);
     assert!(matches!(fenced, Err(ApplyError::Fenced)), "{fenced:?}");
     assert_eq!(rows(&mut conn), before);
@@ -71,9 +78,8 @@ fn of_two_who_apply_the_same_batch_at_once_one_is_fenced() {
     let database = Database::new();
     let mut conn = database.connect();
     let alipay = Alipay::new();
-    let mut feed = Feed::default();
+    let mut feed = Feed::claim(&mut conn);
     for round in 0..3 {
-        // In the first round the position's row is not there yet, and nothing holds the two up.
         let mut holder = database.connect();
         sql::run(&mut holder, "BEGIN; SELECT 1 FROM log_position FOR UPDATE");
         let batch = feed.batch(vec![paid(&alipay, &format!("T{round}"))]);
@@ -83,9 +89,7 @@ fn of_two_who_apply_the_same_batch_at_once_one_is_fenced() {
                 let batch = &batch;
                 scope.spawn(move || ledger::apply(&mut conn, batch, DateTime::UNIX_EPOCH))
             });
-            if round > 0 {
-                wait::until("both wait for the position", || sql::blocked(&mut conn) == 2);
-            }
+            wait::until("both wait for the position", || sql::blocked(&mut conn) == 2);
             sql::run(&mut holder, "COMMIT");
             rivals.map(|rival| rival.join().unwrap())
         });
@@ -116,6 +120,7 @@ fn two_who_race_over_the_same_messages_apply_each_once() {
         })
         .collect();
 
+    let epoch = Feed::claim(&mut database.connect()).epoch;
     let race = |batch: usize| {
         let mut conn = database.connect();
         let mut total = Applied::default();
@@ -126,7 +131,7 @@ fn two_who_race_over_the_same_messages_apply_each_once() {
             if messages.is_empty() {
                 return total;
             }
-            match (Feed { next_offset }).apply(&mut conn, messages) {
+            match (Feed { epoch, next_offset }).apply(&mut conn, messages) {
                 Ok(more) => {
                     total.applied += more.applied;
                     total.duplicate += more.duplicate;
@@ -155,7 +160,7 @@ fn a_notice_told_again_is_a_duplicate_and_changes_nothing() {
     let database = Database::new();
     let mut conn = database.connect();
     let alipay = Alipay::new();
-    let mut feed = Feed::default();
+    let mut feed = Feed::claim(&mut conn);
     // Once within the batch, and twice after it.
     let told = || paid(&alipay, "T1");
     let first = feed.apply(&mut conn, vec![told(), told()]).unwrap();
@@ -176,7 +181,7 @@ fn a_notify_id_that_comes_back_with_other_content_hides_nothing() {
     let database = Database::new();
     let mut conn = database.connect();
     let alipay = Alipay::new();
-    let mut feed = Feed::default();
+    let mut feed = Feed::claim(&mut conn);
     feed.apply(&mut conn, vec![paid(&alipay, "T1")]).unwrap();
     for _ in 0..2 {
         let other = Notice::paid("T1").with("total_amount", "96.00");
@@ -218,5 +223,5 @@ fn rows(conn: &mut Connection) -> i64 {
 }
 
 fn position(conn: &mut Connection) -> i64 {
-    ledger::position::read(conn, &[(Topic::Notifications, 0)]).unwrap()[0]
+    ledger::position::read(conn, &[(feed::LOG_TOPIC, 0)]).unwrap()[0]
 }

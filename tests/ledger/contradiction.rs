@@ -22,7 +22,8 @@ fn contradictions_too_make_one_ledger_in_any_order_repetition_and_batch() {
     let mut conn = database.connect();
     // What is committed is the same, only sooner.
     sql::run(&mut conn, "SET synchronous_commit = off");
-    let (conn, feed, trades) = (RefCell::new(conn), Cell::new(Feed::default()), Cell::new(0));
+    let feed = Feed::claim(&mut conn);
+    let (conn, feed, trades) = (RefCell::new(conn), Cell::new(feed), Cell::new(0));
 
     let book = |batches: &[Vec<Message>]| {
         let trade_no = format!("T{:06}", trades.replace(trades.get() + 1));

@@ -91,6 +91,6 @@ fn keep_a_trade(conn: &mut Connection) {
             feed::genuine(notify_id, notification.facts(RefundFee::Cumulative))
         })
         .collect();
-    let applied = Feed::default().apply(conn, contents).unwrap();
+    let applied = Feed::claim(conn).apply(conn, contents).unwrap();
     assert_eq!(applied.applied, 8);
 }

@@ -63,7 +63,7 @@ fn every_order_and_repetition_of_a_trades_seven_notices_makes_one_ledger() {
     sql::run(&mut conn, "SET synchronous_commit = off");
     let mut messages = interleaved(&tales, &told, &mut dice);
     let (all, firsts) = (messages.len(), tales.len() * told.len());
-    let (mut feed, mut applied, mut duplicate) = (Feed::default(), 0, 0);
+    let (mut feed, mut applied, mut duplicate) = (Feed::claim(&mut conn), 0, 0);
     while !messages.is_empty() {
         let most = *[1, 7, 100, 500, 3_000, 6_000].choose(&mut dice).unwrap();
         let rest = messages.split_off(most.min(messages.len()));
@@ -169,7 +169,7 @@ fn a_refund_told_without_its_number_is_booked_once_whenever_the_number_comes() {
     .map(|notice| alipay.read(&notice).facts(RefundFee::Cumulative));
     let database = Database::new();
     let mut conn = database.connect();
-    let mut feed = Feed::default();
+    let mut feed = Feed::claim(&mut conn);
     for order in permutations(told.len()) {
         let tale = Tale::of(&order, "");
         // A batch each, and all of it once more.

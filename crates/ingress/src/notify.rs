@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::http::Method;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use alipay::{App, SetAside, Trust, Verdict};
-use payment::{Envelope, Provider, Source, Topic};
+use payment::{Envelope, Kind, Provider, Source, Topic};
 use service::{Clock, Health, chain};
 use stream::{AppendError, Appender};
 use tracing::{debug, error, warn};
@@ -64,7 +64,7 @@ pub(crate) async fn notify(
         Outcome::TimedOut => warn!(app = label, "gave up on a notification: its body did not come"),
     }
     door.metrics.answered(label, outcome, started.elapsed());
-    outcome.answer()
+    door.answer(outcome)
 }
 
 /// What comes to no path of ours, and must not vanish without a trace: notifications to a mistyped `notify_url` do.
@@ -81,7 +81,16 @@ impl Door {
         let started = Instant::now();
         warn!(cause = refused.cause, "refused a request: {}", refused.cause);
         self.metrics.answered(Metrics::UNKNOWN, Outcome::Refused(refused), started.elapsed());
-        Outcome::Refused(refused).answer()
+        self.answer(Outcome::Refused(refused))
+    }
+
+    /// While the process stops, the last on its connection: a sender who goes on over it would hold up the stop.
+    fn answer(&self, outcome: Outcome) -> HttpResponse {
+        let mut answer = outcome.answer();
+        if self.health.is_draining() {
+            answer.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        answer
     }
 
     async fn take(&self, app: &App, request: &HttpRequest, payload: Payload) -> Outcome {
@@ -106,8 +115,12 @@ impl Door {
                 let code = reason.code();
                 warn!(app = %app.app_id, reason = code, "set a genuine notification aside: {code}");
                 let envelope = self.envelope(app, key, body);
-                let envelope =
-                    Envelope { topic: Topic::Quarantine, reason: Some(words(&reason)), ..envelope };
+                let envelope = Envelope {
+                    topic: Topic::Quarantine,
+                    kind: Kind::NotificationQuarantined,
+                    reason: Some(words(&reason)),
+                    ..envelope
+                };
                 self.keep(app, envelope, Outcome::Quarantined).await
             }
             Verdict::Refused(refusal) => {
@@ -123,10 +136,12 @@ impl Door {
         Envelope {
             id: Uuid::new_v4().to_string(),
             topic: Topic::Notifications,
+            kind: Kind::NotificationReceived,
             provider: Provider::Alipay,
             app_id: app.app_id.clone(),
             key: storable(&key),
             source: Source::Notification,
+            sequence: None,
             received_at: self.clock.now(),
             reason: None,
             body,
@@ -149,7 +164,7 @@ impl Door {
                 return kept;
             }
             Ok(Err(error @ (AppendError::Full | AppendError::Unavailable))) => error.to_string(),
-            Ok(Err(error @ AppendError::ZeroByte { .. })) => {
+            Ok(Err(error @ (AppendError::ZeroByte { .. } | AppendError::TooLarge { .. }))) => {
                 // This one message's fault; the log is well.
                 error!(app = %app.app_id, %error, "cannot append a notification");
                 return Outcome::Unavailable;

@@ -1,19 +1,23 @@
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{Array, BigInt, Bytea, Integer, Nullable, Text, Timestamptz};
 use diesel::{Connection as _, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
-use payment::{AppId, Fact, Source, Topic};
+use payment::{AppId, Fact, Source};
 
 use crate::book::{self, BookError, Origin};
+use crate::event::{self, Event};
+use crate::outbox;
 use crate::position::{self, Advance};
 
 /// One message of the log, read and judged by the consumer.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub app_id: AppId,
-    pub topic: Topic,
+    /// The topic's real name in that log.
+    pub log_topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
     pub source: Source,
@@ -234,7 +238,7 @@ fn store_genuine(
          SELECT new.*, $13 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS new",
     )
     .bind::<Array<Text>, _>(apps)
-    .bind::<Array<Text>, _>(of.iter().map(|m| m.topic.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(of.iter().map(|m| &*m.log_topic).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(of.iter().map(|m| m.partition).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(of.iter().map(|m| m.offset).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(notify_ids)
@@ -253,7 +257,8 @@ fn store_genuine(
         .flat_map(|g| {
             let origin = match g.message.source {
                 Source::Notification => Origin::Notification,
-                Source::Query => Origin::Query,
+                // An event of our own tells no facts.
+                Source::Query | Source::Ledger => Origin::Query,
             };
             g.facts.iter().map(move |fact| (fact.clone(), origin))
         })
@@ -276,7 +281,7 @@ fn store_quarantined(
          SELECT new.*, $8 FROM unnest($1, $2, $3, $4, $5, $6, $7) AS new",
     )
     .bind::<Array<Text>, _>(messages.iter().map(|(m, _)| m.app_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(messages.iter().map(|(m, _)| m.topic.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(messages.iter().map(|(m, _)| &*m.log_topic).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(messages.iter().map(|(m, _)| m.partition).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(messages.iter().map(|(m, _)| m.offset).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(messages.iter().map(|(_, reason)| *reason).collect::<Vec<_>>())
@@ -301,7 +306,7 @@ fn store_dead(
          SELECT new.*, $9 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS new",
     )
     .bind::<Array<Text>, _>(messages.iter().map(|(m, ..)| m.app_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(messages.iter().map(|(m, ..)| m.topic.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(messages.iter().map(|(m, ..)| &*m.log_topic).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(messages.iter().map(|(m, ..)| m.partition).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(messages.iter().map(|(m, ..)| m.offset).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(messages.iter().map(|(_, reason, _)| *reason).collect::<Vec<_>>())
@@ -310,7 +315,8 @@ fn store_dead(
     .bind::<Array<Bytea>, _>(messages.iter().map(|(m, ..)| m.body.as_slice()).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
-    Ok(())
+    let events: Vec<Event> = messages.iter().map(|(message, ..)| event::dead(message)).collect();
+    outbox::put(conn, &events, now)
 }
 
 fn count(len: usize) -> u64 {

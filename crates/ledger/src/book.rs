@@ -170,13 +170,6 @@ fn store_trades(
     let paid = |pick: fn(&trade::Paid) -> i64| {
         trades.iter().map(|(_, trade)| trade.paid.as_ref().map(pick)).collect::<Vec<_>>()
     };
-    let refunded: Vec<i64> = trades
-        .iter()
-        .map(|(_, trade)| {
-            let sum = Fen::checked_sum(trade.refunds.values().map(|refund| refund.amount));
-            sum.map_or(i64::MAX, Fen::get)
-        })
-        .collect();
     sql_query(
         // Every row is there: it was made or found when it was locked.
         "INSERT INTO trade (app_id, trade_no, out_trade_no, state, total_fen, receipt_fen, receipt_known,
@@ -206,7 +199,9 @@ fn store_trades(
             .map(|(_, trade)| trade.paid.is_some_and(|paid| paid.receipt_known))
             .collect::<Vec<_>>(),
     )
-    .bind::<Array<BigInt>, _>(refunded)
+    .bind::<Array<BigInt>, _>(
+        trades.iter().map(|(_, trade)| trade.refunded().get()).collect::<Vec<_>>(),
+    )
     .bind::<Array<Nullable<Timestamptz>>, _>(
         trades.iter().map(|(_, trade)| trade.created_at).collect::<Vec<_>>(),
     )
@@ -219,9 +214,7 @@ fn store_trades(
     .bind::<Array<Bool>, _>(
         trades
             .iter()
-            .map(|(_, trade)| {
-                trade.conflicts.iter().any(|conflict| conflict.subject != trade::Subject::Refund)
-            })
+            .map(|(_, trade)| trade.has_conflict())
             .collect::<Vec<_>>(),
     )
     .bind::<Array<Nullable<Text>>, _>(

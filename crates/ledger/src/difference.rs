@@ -5,6 +5,9 @@ use diesel::sql_types::{Array, BigInt, Date, Nullable, Text, Timestamptz};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use payment::{AppId, BillDay};
 
+use crate::event::{self, Event};
+use crate::outbox;
+
 /// A difference and its state now.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 pub struct Difference {
@@ -71,19 +74,19 @@ pub fn update(
 
     let mut changes = Changes::default();
     let mut now_in: Vec<(&Difference, &str)> = Vec::new();
-    let mut events: Vec<(&str, &str, &str)> = Vec::new();
+    let mut events: Vec<(&Difference, &str, &str)> = Vec::new();
     for difference in found {
         let id = difference.difference_id.as_str();
         match state_of.get(id) {
             None => {
                 changes.opened += 1;
                 now_in.push((difference, "open"));
-                events.push((id, "open", "found by"));
+                events.push((difference, "open", "found by"));
             }
             Some(&"resolved") => {
                 changes.reopened += 1;
                 now_in.push((difference, "reopened"));
-                events.push((id, "reopened", "found again by"));
+                events.push((difference, "reopened", "found again by"));
             }
             Some(state) => {
                 changes.unchanged += 1;
@@ -96,23 +99,48 @@ pub fn update(
         if !found_ids.contains(id) && difference.state != "resolved" {
             changes.resolved += 1;
             now_in.push((difference, "resolved"));
-            events.push((id, "resolved", "no longer found by"));
+            events.push((difference, "resolved", "no longer found by"));
         }
     }
     store(conn, app_id, &now_in, now)?;
-    sql_query(
+    tell(conn, app_id, &events, reason, now)?;
+    Ok(changes)
+}
+
+/// Writes the events: into the differences' history, and to be told to the world.
+fn tell(
+    conn: &mut PgConnection,
+    app_id: &AppId,
+    events: &[(&Difference, &str, &str)],
+    reason: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    #[derive(QueryableByName)]
+    struct Numbered {
+        #[diesel(sql_type = BigInt)]
+        event_no: i64,
+    }
+    let ids: Vec<&str> = events.iter().map(|(of, ..)| of.difference_id.as_str()).collect();
+    // In the order given: one row each, and the numbers come as the rows do.
+    let numbers: Vec<Numbered> = sql_query(
         "INSERT INTO difference_event (app_id, difference_id, to_state, actor, reason, happened_at)
          SELECT $1, e.difference_id, e.to_state, 'reconciliation', e.words || ' ' || $2, $3
-           FROM unnest($4, $5, $6) AS e (difference_id, to_state, words)",
+           FROM unnest($4, $5, $6) AS e (difference_id, to_state, words)
+         RETURNING event_no",
     )
     .bind::<Text, _>(app_id.as_str())
     .bind::<Text, _>(reason)
     .bind::<Timestamptz, _>(now)
-    .bind::<Array<Text>, _>(events.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(ids)
     .bind::<Array<Text>, _>(events.iter().map(|(_, state, _)| *state).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(events.iter().map(|(.., words)| *words).collect::<Vec<_>>())
-    .execute(conn)?;
-    Ok(changes)
+    .load(conn)?;
+    let told: Vec<Event> = events
+        .iter()
+        .zip(numbers)
+        .map(|((of, state, _), number)| event::difference(app_id, of, state, number.event_no))
+        .collect();
+    outbox::put(conn, &told, now)
 }
 
 fn store(

@@ -129,27 +129,27 @@ pub(crate) fn parse_key(app_id: &str, trade_no: &str) -> Result<Key, BookError> 
 }
 
 #[derive(QueryableByName)]
-struct FactRow {
+pub(crate) struct FactRow {
     #[diesel(sql_type = Text)]
-    app_id: String,
+    pub(crate) app_id: String,
     #[diesel(sql_type = Text)]
-    trade_no: String,
+    pub(crate) trade_no: String,
     #[diesel(sql_type = Text)]
-    out_trade_no: String,
+    pub(crate) out_trade_no: String,
     #[diesel(sql_type = Text)]
-    kind: String,
+    pub(crate) kind: String,
     #[diesel(sql_type = Nullable<Text>)]
-    request_no: Option<String>,
+    pub(crate) request_no: Option<String>,
     #[diesel(sql_type = Nullable<BigInt>)]
-    total_fen: Option<i64>,
+    pub(crate) total_fen: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
-    receipt_fen: Option<i64>,
+    pub(crate) receipt_fen: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
-    reported_fen: Option<i64>,
+    pub(crate) reported_fen: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
-    reported_as: Option<String>,
+    pub(crate) reported_as: Option<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
-    told_at: Option<DateTime<Utc>>,
+    pub(crate) told_at: Option<DateTime<Utc>>,
 }
 
 pub(crate) fn load(
@@ -176,7 +176,7 @@ pub(crate) fn load(
 }
 
 impl FactRow {
-    fn parse(self) -> Result<Fact, BookError> {
+    pub(crate) fn parse(self) -> Result<Fact, BookError> {
         let (app_id, trade_no) = parse_key(&self.app_id, &self.trade_no)?;
         let wrong = |column| BookError::Stored { trade_no: self.trade_no.clone(), column };
         let at = || self.told_at.ok_or_else(|| wrong("told_at"));

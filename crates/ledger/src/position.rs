@@ -1,28 +1,91 @@
+//! How far the log has been applied, and who may go on.
+
+use std::sync::Arc;
+
 use diesel::sql_types::{Array, BigInt, Integer, Text};
-use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
-use payment::Topic;
+use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl};
+
+use crate::statement::statement;
 
 /// One step of a consumer through one partition of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advance {
-    pub topic: Topic,
+    /// The topic's real name in that log.
+    pub log_topic: Arc<str>,
     pub partition: i32,
+    /// As [`claim`] gave it.
+    pub epoch: i64,
     /// Where the caller believes the position to be.
     pub from: i64,
     /// The next offset to read.
     pub to: i64,
 }
 
-/// The next offset to read in each of the partitions asked for; 0 where nothing was read yet.
-pub fn read(conn: &mut PgConnection, partitions: &[(Topic, i32)]) -> QueryResult<Vec<i64>> {
-    let topics: Vec<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
-    let numbers: Vec<i32> = partitions.iter().map(|(_, number)| *number).collect();
+/// What a claim of a partition gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Claimed {
+    /// Higher than every epoch of this partition before.
+    #[diesel(sql_type = BigInt)]
+    pub epoch: i64,
+    /// The next offset to read; 0 where nothing was read yet.
+    #[diesel(sql_type = BigInt)]
+    pub next_offset: i64,
+}
+
+/// Takes partitions, each named once by (log_topic, partition): from the commit of this on, whoever claimed them
+/// before is refused ([`Fenced`](crate::ApplyError::Fenced)), also when its offsets still fit. Waits for a batch that
+/// is being applied, and knows of it. The answers stand in the order asked.
+pub fn claim(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult<Vec<Claimed>> {
+    let (topics, numbers): (Vec<&str>, Vec<i32>) = partitions.iter().copied().unzip();
+    // In one order, here as in `advance`: two that claim the same partitions queue up.
+    statement(
+        "WITH asked AS MATERIALIZED (
+             SELECT * FROM unnest($1, $2) WITH ORDINALITY AS asked (topic, partition, place)),
+         claimed AS (
+             INSERT INTO log_position (topic, partition, next_offset, epoch)
+             SELECT topic, partition, 0, 1 FROM asked ORDER BY topic, partition
+             ON CONFLICT (topic, partition) DO UPDATE SET epoch = log_position.epoch + 1
+             RETURNING topic, partition, epoch, next_offset)
+         SELECT c.epoch, c.next_offset FROM asked JOIN claimed c USING (topic, partition) ORDER BY asked.place",
+    )
+    .bind::<Array<Text>, _>(topics)
+    .bind::<Array<Integer>, _>(numbers)
+    .load(conn)
+}
+
+/// The same without taking anything: for a log that gives every partition to every consumer, where the first to move a
+/// position wins, and the others see that they are late.
+pub fn share(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult<Vec<Claimed>> {
+    let (topics, numbers): (Vec<&str>, Vec<i32>) = partitions.iter().copied().unzip();
+    statement(
+        "INSERT INTO log_position (topic, partition, next_offset)
+         SELECT topic, partition, 0 FROM unnest($1, $2) AS asked (topic, partition) ORDER BY topic, partition
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<Array<Text>, _>(&topics)
+    .bind::<Array<Integer>, _>(&numbers)
+    .execute(conn)?;
+    statement(
+        "SELECT p.epoch, p.next_offset
+           FROM unnest($1, $2) WITH ORDINALITY AS asked (topic, partition, place)
+           JOIN log_position p USING (topic, partition)
+          ORDER BY asked.place",
+    )
+    .bind::<Array<Text>, _>(&topics)
+    .bind::<Array<Integer>, _>(&numbers)
+    .load(conn)
+}
+
+/// The next offset to read in each of the partitions asked for, by (log_topic, partition); 0 where nothing was read
+/// yet. Claims nothing.
+pub fn read(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult<Vec<i64>> {
+    let (topics, numbers): (Vec<&str>, Vec<i32>) = partitions.iter().copied().unzip();
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
         next_offset: i64,
     }
-    let rows: Vec<Row> = sql_query(
+    let rows: Vec<Row> = statement(
         "SELECT coalesce(p.next_offset, 0) AS next_offset
            FROM unnest($1, $2) WITH ORDINALITY AS asked (topic, partition, place)
            LEFT JOIN log_position p USING (topic, partition)
@@ -34,36 +97,23 @@ pub fn read(conn: &mut PgConnection, partitions: &[(Topic, i32)]) -> QueryResult
     Ok(rows.into_iter().map(|row| row.next_offset).collect())
 }
 
-/// Moves positions forward, and says whether all of them were still where the caller believed. If not, another
-/// consumer has been here: the caller's transaction must not commit.
+/// Moves positions forward, and says whether all of them were still the caller's and where it believed. If not,
+/// another consumer has been here: the caller's transaction must not commit.
 pub(crate) fn advance(conn: &mut PgConnection, steps: &[Advance]) -> QueryResult<bool> {
-    let topics: Vec<&str> = steps.iter().map(|step| step.topic.as_str()).collect();
-    let numbers: Vec<i32> = steps.iter().map(|step| step.partition).collect();
-    let froms: Vec<i64> = steps.iter().map(|step| step.from).collect();
-    let tos: Vec<i64> = steps.iter().map(|step| step.to).collect();
-    // The row of a partition never read is made first; two consumers that both make it queue up here.
-    sql_query(
-        "INSERT INTO log_position (topic, partition, next_offset)
-         SELECT topic, partition, 0 FROM unnest($1, $2, $3) AS step (topic, partition, was)
-          WHERE was = 0 ORDER BY topic, partition
-         ON CONFLICT DO NOTHING",
-    )
-    .bind::<Array<Text>, _>(&topics)
-    .bind::<Array<Integer>, _>(&numbers)
-    .bind::<Array<BigInt>, _>(&froms)
-    .execute(conn)?;
-    let moved = sql_query(
+    let moved = statement(
         "UPDATE log_position p SET next_offset = step.becomes
-           FROM (SELECT l.topic, l.partition, step.was, step.becomes
-                   FROM unnest($1, $2, $3, $4) AS step (topic, partition, was, becomes)
+           FROM (SELECT l.topic, l.partition, step.epoch, step.was, step.becomes
+                   FROM unnest($1, $2, $3, $4, $5) AS step (topic, partition, epoch, was, becomes)
                    JOIN log_position l USING (topic, partition)
                   ORDER BY topic, partition FOR UPDATE OF l) AS step
-          WHERE p.topic = step.topic AND p.partition = step.partition AND p.next_offset = step.was",
+          WHERE p.topic = step.topic AND p.partition = step.partition
+            AND p.epoch = step.epoch AND p.next_offset = step.was",
     )
-    .bind::<Array<Text>, _>(&topics)
-    .bind::<Array<Integer>, _>(&numbers)
-    .bind::<Array<BigInt>, _>(&froms)
-    .bind::<Array<BigInt>, _>(&tos)
+    .bind::<Array<Text>, _>(steps.iter().map(|step| &*step.log_topic).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(steps.iter().map(|step| step.partition).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(steps.iter().map(|step| step.epoch).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(steps.iter().map(|step| step.from).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(steps.iter().map(|step| step.to).collect::<Vec<_>>())
     .execute(conn)?;
     Ok(moved == steps.len())
 }

@@ -118,6 +118,19 @@ impl Doubt {
     }
 }
 
+impl Trade {
+    /// What all refunds amount to; as much as fits, where they do not.
+    pub fn refunded(&self) -> Fen {
+        let sum = Fen::checked_sum(self.refunds.values().map(|refund| refund.amount));
+        sum.unwrap_or(Fen::new(i64::MAX))
+    }
+
+    /// Whether messages contradict each other about the trade itself; refunds have their own.
+    pub fn has_conflict(&self) -> bool {
+        self.conflicts.iter().any(|conflict| conflict.subject != Subject::Refund)
+    }
+}
+
 /// Folds the facts of one trade. Order and repetition do not matter: every choice below is a minimum over
 /// the set. `None` for no facts.
 pub fn fold<'f>(facts: impl IntoIterator<Item = &'f Fact>) -> Option<Trade> {

@@ -100,7 +100,7 @@ impl Bench<'_> {
 
     /// A new folder and a new database.
     fn testbed(&self, name: &str) -> anyhow::Result<Testbed> {
-        let bed = Testbed::make(name, &self.key.public_key_base64())?;
+        let bed = Testbed::make(name, &self.key.public_key_base64(), self.args.kafka.as_deref())?;
         if self.postgres.get().is_none() {
             let version = books::postgres_version(&mut bed.connect()?)?;
             self.postgres.get_or_init(|| version);

@@ -2,10 +2,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ledger::Place;
 use payment::{AppId, BillDay};
 
 use crate::house::Role;
-use crate::{bench, bill, demo, house, reconcile, set_aside, simulate, verify};
+use crate::{bench, bill, dead_letters, demo, house, reconcile, set_aside, simulate, verify};
 
 /// Receives Alipay's payment notifications, keeps a ledger, and reconciles it with Alipay's daily bills.
 #[derive(Debug, Parser)]
@@ -56,7 +57,7 @@ enum Command {
     Quarantine(SetAsideCommand),
     /// Messages that could not be applied
     #[command(subcommand)]
-    DeadLetters(SetAsideCommand),
+    DeadLetters(DeadLettersCommand),
     /// The pretend Alipay as a server, with a settings file that fits it
     Simulate(SimulateArgs),
     /// Measures ingress and consumer beside what their work costs bare; exit 1 if anything was lost or applied twice
@@ -144,6 +145,73 @@ pub(crate) enum SetAsideCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum DeadLettersCommand {
+    /// The newest first, with their reasons
+    List(ListDeadLettersArgs),
+    /// One dead letter: why, from where, since when; its bytes only where they are asked for
+    Show(ShowDeadLetterArgs),
+    /// Judges dead letters by today's keys and appends the genuine ones to the log again; exit 0 all replayed,
+    /// 1 some stay dead, 2 could not run
+    Replay(ReplayDeadLettersArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListDeadLettersArgs {
+    /// Only those with this reason
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only those of this app
+    #[arg(long, value_parser = AppId::parse)]
+    pub(crate) app: Option<AppId>,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    pub(crate) limit: i64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowDeadLetterArgs {
+    /// As it is listed: topic/partition/offset
+    pub(crate) place: Place,
+    /// Print the bytes and nothing else; they may hold a buyer's data
+    #[arg(long, conflicts_with_all = ["out", "json"])]
+    pub(crate) raw: bool,
+    /// Write the bytes to a new file that only you may read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayDeadLettersArgs {
+    #[command(flatten)]
+    pub(crate) which: WhichDeadLetters,
+    /// Only those of this app
+    #[arg(long, value_parser = AppId::parse, conflicts_with = "places")]
+    pub(crate) app: Option<AppId>,
+    /// Say what would become of them, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The newest so many of those with the reason, or of all
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    pub(crate) limit: i64,
+    /// Who is noted as having done it; without it, the user who is logged in
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichDeadLetters {
+    /// As they are listed: topic/partition/offset; also those that were replayed before
+    #[arg(value_name = "PLACE")]
+    pub(crate) places: Vec<Place>,
+    /// Those with this reason that were not replayed yet
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// All that were not replayed yet
+    #[arg(long)]
+    all: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArgs {
     #[command(flatten)]
@@ -170,10 +238,13 @@ pub(crate) struct BenchArgs {
     /// How often everything is measured anew, 1 to 50
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) rounds: u32,
+    /// Measure over these brokers (`host:port`, several with commas) instead of the Postgres log
+    #[arg(long, value_name = "BROKERS")]
+    pub(crate) kafka: Option<String>,
     /// Decides everything left to chance
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Keep the databases and the roles' logs, and say where they are
+    /// Keep the databases, topics and the roles' logs, and say where they are
     #[arg(long)]
     pub(crate) keep: bool,
 }
@@ -203,11 +274,15 @@ impl Cli {
             Command::Bill(BillCommand::Check { file }) => bill::check(common, &file),
             Command::Reconcile(args) => reconcile::reconcile(common, &args),
             Command::Report(args) => reconcile::report(common, &args),
-            Command::Quarantine(command) => {
-                set_aside::run(common, command, ledger::quarantine::list)
+            Command::Quarantine(command) => set_aside::run(common, command),
+            Command::DeadLetters(DeadLettersCommand::List(args)) => {
+                dead_letters::list(common, &args)
             }
-            Command::DeadLetters(command) => {
-                set_aside::run(common, command, ledger::quarantine::dead_letters)
+            Command::DeadLetters(DeadLettersCommand::Show(args)) => {
+                dead_letters::show(common, &args)
+            }
+            Command::DeadLetters(DeadLettersCommand::Replay(args)) => {
+                dead_letters::replay(common, &args)
             }
             Command::Simulate(args) => simulate::simulate(&args),
             Command::Bench(args) => bench::bench(common, &args),

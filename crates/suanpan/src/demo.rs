@@ -14,6 +14,7 @@ use reconciliation::{Metrics, Report, Source, report};
 use service::settings::{self, LogFormat, Settings};
 use service::{Clock, Shutdown, SystemClock, shutdown};
 use simulator::{AnswerKey, Keys, Listen, Plan, Planted};
+use stream::{Log, Reader};
 
 use crate::cli::{DemoArgs, ReportFormat};
 use crate::home::Home;
@@ -110,8 +111,8 @@ fn run(
         ),
     );
 
-    let mut conn = house.database().connect()?;
-    wait_until_applied(&house.database().url, &mut conn, shutdown)?;
+    let mut conn = house.database()?.connect()?;
+    wait_until_applied(house.log(), &mut conn, shutdown)?;
     let quarantined = ledger::quarantine::count(&mut conn)?;
     verdict.check(
         u64::try_from(quarantined) == Ok(key.quarantined),
@@ -198,20 +199,15 @@ fn run(
 
 /// Waits until the consumer's positions are the log's ends.
 fn wait_until_applied(
-    database_url: &str,
+    log: &Log,
     conn: &mut ledger::Connection,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     const LIMIT: Duration = Duration::from_secs(120);
-    let mut reader = stream::Reader::open(database_url)?;
-    let ends = reader.ends()?;
-    let partitions: Vec<_> =
-        ends.iter().map(|(partition, _)| (partition.topic, partition.number)).collect();
+    let mut reader = Reader::beside(log)?;
     let started = Instant::now();
     loop {
-        let positions = ledger::position::read(conn, &partitions)?;
-        let waiting: i64 =
-            ends.iter().zip(&positions).map(|((_, end), position)| end - position).sum();
+        let waiting = consumer::parity::unapplied(log, &mut reader, conn)?;
         if waiting == 0 {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 mod bench;
 mod bill;
 mod cli;
+mod dead_letters;
 mod demo;
 mod home;
 mod house;

@@ -1,9 +1,9 @@
 //! What log and ledger hold at the end: everything, once.
 
+use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use payment::Topic;
-use stream::Reader;
 
 use super::notification::Expected;
 use super::testbed::Testbed;
@@ -13,16 +13,15 @@ pub(super) fn applied(conn: &mut ledger::Connection) -> anyhow::Result<u64> {
     number(conn, "SELECT coalesce(sum(next_offset), 0)::bigint AS value FROM log_position")
 }
 
+/// How many events are still to be told.
+pub(super) fn waiting_events(conn: &mut ledger::Connection) -> anyhow::Result<u64> {
+    number(conn, "SELECT count(*) AS value FROM outbox")
+}
+
 /// Sentences about a log that holds other than `count` notifications.
 pub(super) fn check_log(bed: &Testbed, count: u64) -> anyhow::Result<Vec<String>> {
-    let mut reader = Reader::open(bed.database_url())?;
-    let held: i64 = reader
-        .ends()?
-        .iter()
-        .filter(|(partition, _)| partition.topic == Topic::Notifications)
-        .map(|(_, end)| *end)
-        .sum();
-    Ok(differ("the log", "notifications", count, u64::try_from(held)?).into_iter().collect())
+    let held = bed.held(Topic::Notifications)?;
+    Ok(differ("the log", "notifications", count, held).into_iter().collect())
 }
 
 /// Sentences about a ledger that does not hold everything exactly once.
@@ -83,14 +82,16 @@ pub(super) struct Ages {
     pub(super) max: u64,
 }
 
-pub(super) fn ages_us(conn: &mut ledger::Connection) -> anyhow::Result<Ages> {
+/// Of what was received since then.
+pub(super) fn ages_us(conn: &mut ledger::Connection, since: DateTime<Utc>) -> anyhow::Result<Ages> {
+    let since = since.to_rfc3339();
     let mut at = |rank: &str| {
         number(
             conn,
             &format!(
                 "SELECT coalesce(percentile_disc({rank}) WITHIN GROUP (
                             ORDER BY extract(epoch FROM recorded_at - received_at) * 1000000), 0)::bigint
-                        AS value FROM inbox"
+                        AS value FROM inbox WHERE received_at >= '{since}'"
             ),
         )
     };

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use diesel::connection::SimpleConnection as _;
-use payment::{AppId, Envelope, Provider, Source, Topic};
-use service::{Clock as _, SystemClock};
+use payment::{AppId, Envelope, Kind, Provider, Source, Topic};
+use service::{Clock as _, Shutdown, SystemClock};
 use stream::{AppendSettings, Appender};
 use tokio::task::JoinSet;
 
@@ -25,8 +25,8 @@ pub(super) fn measure(bench: &Bench<'_>, number: u32) -> anyhow::Result<Round> {
 
     let postgres_cpu = bed.postgres_cpu();
     let mut consumer = bed.start("consumer")?;
-    let progress =
-        follow(&mut conn, &mut consumer, expected.notifications, bench.shutdown.clone())?;
+    let progress = follow(&mut conn, &mut consumer, expected.notifications, bench.shutdown)?;
+    let relayed = relayed(&mut conn, &mut consumer, bench.shutdown)?;
     let consumer_cpu = consumer.cpu();
     let postgres_cpu = cpu::spent(postgres_cpu, bed.postgres_cpu());
     consumer.stop()?;
@@ -42,6 +42,7 @@ pub(super) fn measure(bench: &Bench<'_>, number: u32) -> anyhow::Result<Round> {
     let inserted = per_second(count, bare.elapsed);
     round.add(APPLIED, applied);
     round.add(MIDDLE, progress.middle_per_second());
+    round.add(RELAYED, ms(relayed));
     round.add(BARE, inserted);
     round.add(BARE_ROWS, per_second(bare.rows, bare.elapsed));
     round.add(RATIO, hundredths(applied, inserted));
@@ -55,7 +56,7 @@ pub(super) fn measure(bench: &Bench<'_>, number: u32) -> anyhow::Result<Round> {
 
 /// Puts all of them into the log, through no door.
 fn fill(bed: &Testbed, notifications: &Arc<Notifications>) -> anyhow::Result<()> {
-    let appender = Appender::start(bed.database_url(), AppendSettings::default())?;
+    let appender = Appender::start(bed.log(), AppendSettings::default())?;
     let app_id = AppId::parse(APP_ID)?;
     let next = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -73,10 +74,12 @@ fn fill(bed: &Testbed, notifications: &Arc<Notifications>) -> anyhow::Result<()>
                     let envelope = Envelope {
                         id: format!("bench-{number}"),
                         topic: Topic::Notifications,
+                        kind: Kind::NotificationReceived,
                         provider: Provider::Alipay,
                         app_id: app_id.clone(),
                         key: signed.key.clone(),
                         source: Source::Notification,
+                        sequence: None,
                         received_at: SystemClock.now(),
                         reason: None,
                         body: signed.body.clone(),
@@ -94,13 +97,16 @@ fn fill(bed: &Testbed, notifications: &Arc<Notifications>) -> anyhow::Result<()>
     filled
 }
 
-/// How far the ledger was, and when: from the moment the consumer said it runs to the last notification.
+/// How far the ledger was, and when: from the last look that found nothing applied to the first that found all.
 #[derive(Debug)]
 pub(super) struct Progress(Vec<(Duration, u64)>);
 
 impl Progress {
-    pub(super) fn elapsed(&self) -> Duration {
-        self.0.last().map_or(Duration::ZERO, |(at, _)| *at)
+    fn elapsed(&self) -> Duration {
+        match (self.0.first(), self.0.last()) {
+            (Some((first, _)), Some((last, _))) => last.saturating_sub(*first),
+            (_, _) => Duration::ZERO,
+        }
     }
 
     /// The rate between the first look that found a tenth applied and the first that found nine tenths: without
@@ -122,25 +128,62 @@ pub(super) fn follow(
     conn: &mut ledger::Connection,
     consumer: &mut Role,
     count: u64,
-    shutdown: service::Shutdown,
+    shutdown: &Shutdown,
 ) -> anyhow::Result<Progress> {
     let started = Instant::now();
-    let mut seen = Vec::new();
-    let mut moved = Instant::now();
-    loop {
+    let mut seen: Vec<(Duration, u64)> = Vec::new();
+    look_until(consumer, shutdown, || {
         let applied = books::applied(conn)?;
         let at = started.elapsed();
-        if seen.last().is_none_or(|(_, before)| *before < applied) {
-            moved = Instant::now();
-            seen.push((at, applied));
+        match seen.as_mut_slice() {
+            [(first, 0)] if applied == 0 => *first = at,
+            [.., (_, before)] if *before == applied => {}
+            [] | [..] => seen.push((at, applied)),
         }
-        if applied >= count {
-            return Ok(Progress(seen));
+        Ok(Look { number: applied, is_done: applied >= count })
+    })?;
+    Ok(Progress(seen))
+}
+
+/// How long it takes until what the ledger has to tell is all in the log.
+pub(super) fn relayed(
+    conn: &mut ledger::Connection,
+    consumer: &mut Role,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    look_until(consumer, shutdown, || {
+        let waiting = books::waiting_events(conn)?;
+        Ok(Look { number: waiting, is_done: waiting == 0 })
+    })?;
+    Ok(started.elapsed())
+}
+
+struct Look {
+    number: u64,
+    is_done: bool,
+}
+
+/// Looks until it is done; an error if the number stands still for long, or the consumer has ended.
+fn look_until(
+    consumer: &mut Role,
+    shutdown: &Shutdown,
+    mut look: impl FnMut() -> anyhow::Result<Look>,
+) -> anyhow::Result<()> {
+    let (mut number, mut moved) = (None, Instant::now());
+    loop {
+        let seen = look()?;
+        if seen.is_done {
+            return Ok(());
+        }
+        if number.replace(seen.number) != Some(seen.number) {
+            moved = Instant::now();
         }
         consumer.check_runs()?;
         if moved.elapsed() > STANDSTILL {
             bail!(
-                "the consumer has applied {applied} of {count}, and nothing more for {} s",
+                "the consumer is at {} and has not moved for {} s",
+                seen.number,
                 STANDSTILL.as_secs()
             );
         }
@@ -148,6 +191,10 @@ pub(super) fn follow(
             bail!("stopped by a signal");
         }
     }
+}
+
+pub(super) fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// As many appends wait at once, so that batches are full.
@@ -159,6 +206,8 @@ const APPLIED: Measure =
     Measure::new("applied_per_second", "applied", Unit::PerSecond).at_least(20_000);
 const MIDDLE: Measure =
     Measure::new("applied_middle_per_second", "applied, without start and end", Unit::PerSecond);
+pub(super) const RELAYED: Measure =
+    Measure::new("last_event_after_last_applied_ms", "last event in the log, after that", Unit::Ms);
 const BARE: Measure =
     Measure::new("bare_inserts_per_second", "the same rows inserted bare", Unit::PerSecond);
 const BARE_ROWS: Measure =
@@ -183,14 +232,15 @@ mod tests {
     fn the_middle_rate_leaves_out_start_and_end() {
         let second = Duration::from_secs;
         let progress = Progress(vec![
-            (second(0), 0),
+            (second(3), 0),
             (second(10), 100),
             (second(12), 500),
             (second(14), 900),
             (second(60), 1_000),
         ]);
         assert_eq!(progress.middle_per_second(), 200);
-        assert_eq!(progress.elapsed(), second(60));
-        assert_eq!(Progress(vec![(second(2), 10)]).middle_per_second(), 5);
+        assert_eq!(progress.elapsed(), second(57));
+        let at_once = Progress(vec![(second(1), 0), (second(3), 10)]);
+        assert_eq!(at_once.middle_per_second(), 5);
     }
 }

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use service::{Clock as _, SystemClock};
 
 use super::figures::{Measure, Round, Unit, ns_each, per_second};
 use super::ingress::add_load;
@@ -14,14 +15,22 @@ pub(super) fn measure(bench: &Bench<'_>, number: u32) -> anyhow::Result<Round> {
     let mut consumer = bed.start("consumer")?;
     let mut ingress = bed.start("ingress")?;
     let door = ingress.ingress.context("the ingress says where its door is")?;
-    let all = 0..bench.notifications.signed.len();
+    let post = |range| {
+        load::post(&bench.notifications, range, door, bench.args.connections, bench.shutdown)
+    };
+    // The first goes alone: once it is applied, everything runs.
+    let first = post(0..1)?;
+    consumer::follow(&mut conn, &mut consumer, first.accepted(), bench.shutdown)?;
     let (ingress_cpu, consumer_cpu) = (ingress.cpu(), consumer.cpu());
     let postgres_cpu = bed.postgres_cpu();
 
-    let started = Instant::now();
-    let load = load::post(&bench.notifications, all, door, bench.args.connections, bench.shutdown)?;
-    let rest = consumer::follow(&mut conn, &mut consumer, load.accepted(), bench.shutdown.clone())?;
+    let (since, started) = (SystemClock.now(), Instant::now());
+    let load = post(1..bench.notifications.signed.len())?;
+    let posted = started.elapsed();
+    let answered = first.accepted() + load.accepted();
+    consumer::follow(&mut conn, &mut consumer, answered, bench.shutdown)?;
     let elapsed = started.elapsed();
+    let relayed = consumer::relayed(&mut conn, &mut consumer, bench.shutdown)?;
     let ingress_cpu = cpu::spent(ingress_cpu, ingress.cpu());
     let consumer_cpu = cpu::spent(consumer_cpu, consumer.cpu());
     let postgres_cpu = cpu::spent(postgres_cpu, bed.postgres_cpu());
@@ -34,16 +43,17 @@ pub(super) fn measure(bench: &Bench<'_>, number: u32) -> anyhow::Result<Round> {
     let each = |time: Option<Duration>| time.map(|time| ns_each(time, accepted));
     add_load(&mut round, &load);
     round.add(DONE, per_second(accepted, elapsed));
-    round.add(REST, u64::try_from(rest.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let ages = books::ages_us(&mut conn)?;
+    round.add(REST, consumer::ms(elapsed.saturating_sub(posted)));
+    round.add(consumer::RELAYED, consumer::ms(relayed));
+    let ages = books::ages_us(&mut conn, since)?;
     round.add(AGE_P50, ages.p50);
     round.add(AGE_P99, ages.p99);
     round.add(AGE_MAX, ages.max);
     round.add_known(INGRESS_CPU, each(ingress_cpu));
     round.add_known(CONSUMER_CPU, each(consumer_cpu));
     round.add_known(POSTGRES_CPU, each(postgres_cpu));
-    round.wrong.extend(load.wrong());
-    round.wrong.extend(books::check_log(&bed, accepted)?);
+    round.wrong.extend(first.wrong().chain(load.wrong()));
+    round.wrong.extend(books::check_log(&bed, answered)?);
     round.wrong.extend(books::check_ledger(&mut conn, expected)?);
     drop(conn);
     bed.close(bench.args.keep)?;

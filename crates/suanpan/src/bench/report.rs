@@ -70,7 +70,12 @@ pub(super) fn text(report: &Report<'_>) -> Result<String, std::fmt::Error> {
     let Machine { cores, cpu, system, memory, load } = machine;
     writeln!(text, "machine    {cores} cores of {cpu}, {memory}, {system}, load {load} before")?;
     writeln!(text, "software   suanpan {} ({}), Postgres {postgres}", VERSION, build())?;
-    writeln!(text, "log        Postgres, on the ledger's server")?;
+    match &args.kafka {
+        None => writeln!(text, "log        Postgres, on the ledger's server")?,
+        Some(brokers) => {
+            writeln!(text, "log        Kafka at {brokers}; what its brokers use is not counted")?;
+        }
+    }
     writeln!(text, "command    {}", command())?;
     writeln!(
         text,
@@ -128,7 +133,7 @@ pub(super) fn json(report: &Report<'_>) -> Value {
         "suanpan": VERSION,
         "build": build(),
         "postgres": postgres,
-        "log": "postgres",
+        "log": if args.kafka.is_some() { "kafka" } else { "postgres" },
         "command": command(),
         "notifications": args.notifications,
         "body_bytes": body_bytes,

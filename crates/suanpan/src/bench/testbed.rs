@@ -5,20 +5,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use payment::Topic;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use service::Cluster;
 use service::settings::Settings;
+use stream::{KafkaSettings, Log, Partition, Reader};
 
 use super::cpu;
 use super::notification::{APP_ID, SELLER_ID};
 use crate::home::Home;
+use crate::setup;
 
 /// A merchant's folder with settings, keys and a Postgres of its own, all new.
 pub(super) struct Testbed {
     cluster: Cluster,
-    pub(super) settings: Settings,
+    settings: Settings,
+    log: Log,
     config: PathBuf,
     // The last to go: the others lie in it.
     home: Home,
@@ -36,8 +43,13 @@ pub(super) struct Role {
 }
 
 impl Testbed {
-    /// Makes all of it; `name` tells it from others of this process.
-    pub(super) fn make(name: &str, public_key_base64: &str) -> anyhow::Result<Testbed> {
+    /// Makes all of it; `name` tells it from others of this process. With `kafka`, the log is in topics of its own
+    /// at these brokers.
+    pub(super) fn make(
+        name: &str,
+        public_key_base64: &str,
+        kafka: Option<&str>,
+    ) -> anyhow::Result<Testbed> {
         let home = Home::make(&format!("bench-{name}"))?;
         let folder = home.path();
         let write = |name: &str, text: &str| {
@@ -46,11 +58,12 @@ impl Testbed {
             Ok::<_, anyhow::Error>(path)
         };
         write("alipay.txt", public_key_base64)?;
-        let config = write("suanpan.toml", &settings_text())?;
+        let config = write("suanpan.toml", &settings_text(name, kafka))?;
         let settings = Settings::load(&config, std::iter::empty())?;
         let cluster =
             Cluster::open(&settings.data_dir).context("cannot start a private Postgres")?;
-        let bed = Testbed { cluster, settings, config, home };
+        let log = setup::log(&settings, cluster.url())?;
+        let bed = Testbed { cluster, settings, log, config, home };
         let migrated = bed.command("migrate")?.output().context("cannot run `suanpan migrate`")?;
         if !migrated.status.success() {
             bail!("`suanpan migrate` failed: {}", String::from_utf8_lossy(&migrated.stderr).trim());
@@ -84,8 +97,16 @@ impl Testbed {
         Ok(ledger::connect(self.cluster.url())?)
     }
 
-    pub(super) fn database_url(&self) -> &str {
-        self.cluster.url()
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// How many messages are in a topic.
+    pub(super) fn held(&self, topic: Topic) -> anyhow::Result<u64> {
+        let of: Vec<Partition> =
+            (0..self.settings.log.partitions).map(|number| Partition { topic, number }).collect();
+        let ends = Reader::beside(&self.log)?.ends(&of)?;
+        Ok(u64::try_from(ends.iter().map(|(_, end)| *end).sum::<i64>())?)
     }
 
     /// What the Postgres server has used, all its processes.
@@ -101,8 +122,12 @@ impl Testbed {
         if keep {
             let path = self.home.keep();
             eprintln!("kept: {}", path.display());
+            return Ok(());
         }
-        Ok(())
+        match &self.log {
+            Log::Postgres { .. } => Ok(()),
+            Log::Kafka(kafka) => remove_topics(kafka),
+        }
     }
 
     fn command(&self, role: &str) -> anyhow::Result<Command> {
@@ -159,6 +184,18 @@ impl Drop for Role {
     }
 }
 
+fn remove_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.brokers);
+    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    let names = Topic::ALL.map(|topic| kafka.topics.of(topic));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    for removed in runtime.block_on(admin.delete_topics(&names, &AdminOptions::new()))? {
+        removed.map_err(|(name, code)| anyhow!("cannot remove the topic `{name}`: {code}"))?;
+    }
+    Ok(())
+}
+
 fn last_lines(path: &Path) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -166,7 +203,27 @@ fn last_lines(path: &Path) -> String {
     lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" | ")
 }
 
-fn settings_text() -> String {
+fn settings_text(name: &str, kafka: Option<&str>) -> String {
+    // Names of this bench's own; one broker is enough, for more would be measured, too.
+    let log = kafka.map_or(String::new(), |brokers| {
+        let prefix = format!("suanpan-bench-{}-{name}", std::process::id());
+        format!(
+            r#"[log]
+kind = "kafka"
+
+[log.kafka]
+brokers = {}
+group = "{prefix}"
+replication = 1
+notifications_topic = "{prefix}.notifications"
+quarantine_topic = "{prefix}.quarantine"
+dead_letters_topic = "{prefix}.dead-letters"
+ledger_events_topic = "{prefix}.ledger-events"
+"#,
+            // A JSON string is a TOML basic string, too.
+            Value::from(brokers)
+        )
+    });
     format!(
         r#"data_dir = "./data"
 
@@ -176,6 +233,7 @@ listen = "127.0.0.1:0"
 [admin]
 listen = "127.0.0.1:0"
 
+{log}
 [[app]]
 provider = "alipay"
 id = "{APP_ID}"

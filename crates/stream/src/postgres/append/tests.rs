@@ -1,4 +1,4 @@
-use payment::{AppId, Provider, Source};
+use payment::{AppId, Kind, Provider, Source};
 
 use super::*;
 
@@ -6,10 +6,12 @@ pub(super) fn envelope(key: &str) -> Envelope {
     Envelope {
         id: "1".to_owned(),
         topic: Topic::Notifications,
+        kind: Kind::NotificationReceived,
         provider: Provider::Alipay,
         app_id: AppId::parse("2021000000000001").unwrap(),
         key: key.to_owned(),
         source: Source::Notification,
+        sequence: None,
         received_at: chrono::DateTime::UNIX_EPOCH,
         reason: None,
         body: b"a=\0".to_vec(),

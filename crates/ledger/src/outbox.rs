@@ -1,0 +1,192 @@
+//! What the ledger has yet to tell the log. Rows are written in the transaction of the effect and removed when the log
+//! has acknowledged them, so everything told is told at least once, under an id that never changes.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::{OptionalExtension as _, PgConnection, QueryResult, QueryableByName, RunQueryDsl};
+use payment::{AppId, Envelope, Kind, Provider, Source, Topic};
+
+use crate::dead_letter::{self, DeadLetter};
+use crate::event::Event;
+use crate::place::Place;
+use crate::statement::statement;
+
+/// An event to append to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To name it by in [`sent`].
+    pub outbox_id: i64,
+    pub envelope: Envelope,
+}
+
+/// What waits to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Events; counted up to [`COUNTED_MAX`].
+    pub events: i64,
+    /// When the oldest was recorded.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// A longer queue is not counted further: it is looked at every few seconds.
+pub const COUNTED_MAX: i64 = 100_000;
+
+/// Only one relay may send: two would overtake each other.
+const RELAY_LOCK: i64 = 0x5355_414e_5041_4e02;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    #[error("cannot read the outbox")]
+    Database(#[from] diesel::result::Error),
+    /// Written by a later version, or by somebody else. It holds up what comes after it: events are never skipped.
+    #[error(
+        "event {outbox_id} in the outbox is none that this version can send: its {column} is unknown"
+    )]
+    Unreadable { outbox_id: i64, column: &'static str },
+}
+
+/// Asks to be the one who sends. Once given, the lead lasts as long as the connection; asking again is harmless.
+pub fn lead(conn: &mut PgConnection) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bool)]
+        leads: bool,
+    }
+    let row: Row = statement("SELECT pg_try_advisory_lock($1) AS leads")
+        .bind::<BigInt, _>(RELAY_LOCK)
+        .get_result(conn)?;
+    Ok(row.leads)
+}
+
+/// The events at the head of the queue, in order, `limit` at most: the first of each key, and none of a key whose
+/// older events still wait. Asked again before [`sent`], it gives the same ones.
+pub fn next(conn: &mut PgConnection, limit: i64) -> Result<Vec<Outgoing>, OutboxError> {
+    // Rows of one key become visible in the order of their ids: they are written under one lock.
+    let rows: Vec<Row> = statement(
+        "SELECT outbox_id, app_id, kind, event_id, key, body, recorded_at FROM outbox
+          ORDER BY outbox_id LIMIT $1",
+    )
+    .bind::<BigInt, _>(limit)
+    .load(conn)?;
+    let mut keys = HashSet::new();
+    let firsts: Vec<&Row> = rows.iter().filter(|row| keys.insert(row.key.as_str())).collect();
+
+    let places: Vec<Place> = firsts
+        .iter()
+        .filter(|row| row.body.is_none())
+        .filter_map(|row| row.event_id.parse().ok())
+        .collect();
+    let letters: HashMap<String, DeadLetter> = dead_letter::at(conn, &places)?
+        .into_iter()
+        .map(|letter| (letter.place().to_string(), letter))
+        .collect();
+    firsts.into_iter().map(|row| row.envelope(letters.get(&row.event_id))).collect()
+}
+
+/// Removes events that the log has acknowledged.
+pub fn sent(conn: &mut PgConnection, outbox_ids: &[i64]) -> QueryResult<()> {
+    statement("DELETE FROM outbox WHERE outbox_id = ANY($1)")
+        .bind::<Array<BigInt>, _>(outbox_ids)
+        .execute(conn)?;
+    Ok(())
+}
+
+/// How many events wait, and since when. Cheap, however many there are.
+pub fn waiting(conn: &mut PgConnection) -> QueryResult<Waiting> {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        events: i64,
+    }
+    #[derive(QueryableByName)]
+    struct Oldest {
+        #[diesel(sql_type = Timestamptz)]
+        recorded_at: DateTime<Utc>,
+    }
+    let count: Count =
+        statement("SELECT count(*) AS events FROM (SELECT 1 FROM outbox LIMIT $1) AS counted")
+            .bind::<BigInt, _>(COUNTED_MAX)
+            .get_result(conn)?;
+    let oldest: Option<Oldest> =
+        statement("SELECT recorded_at FROM outbox ORDER BY outbox_id LIMIT 1")
+            .get_result(conn)
+            .optional()?;
+    Ok(Waiting { events: count.events, oldest: oldest.map(|oldest| oldest.recorded_at) })
+}
+
+/// Puts events into the queue, in their order. The caller holds the lock of what they are about.
+pub(crate) fn put(
+    conn: &mut PgConnection,
+    events: &[Event],
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    statement(
+        "INSERT INTO outbox (app_id, kind, event_id, key, body, recorded_at)
+         SELECT new.*, $6 FROM unnest($1, $2, $3, $4, $5) AS new",
+    )
+    .bind::<Array<Text>, _>(events.iter().map(|event| event.app_id.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(events.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(
+        events.iter().map(|event| event.body.as_deref()).collect::<Vec<_>>(),
+    )
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    outbox_id: i64,
+    #[diesel(sql_type = Text)]
+    app_id: String,
+    #[diesel(sql_type = Text)]
+    kind: String,
+    #[diesel(sql_type = Text)]
+    event_id: String,
+    #[diesel(sql_type = Text)]
+    key: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    body: Option<String>,
+    #[diesel(sql_type = Timestamptz)]
+    recorded_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn envelope(&self, letter: Option<&DeadLetter>) -> Result<Outgoing, OutboxError> {
+        let unreadable = |column| OutboxError::Unreadable { outbox_id: self.outbox_id, column };
+        let app_id = AppId::parse(&self.app_id).map_err(|_| unreadable("app_id"))?;
+        let event = Envelope {
+            id: self.event_id.clone(),
+            topic: Topic::LedgerEvents,
+            kind: Kind::named(&self.kind).ok_or_else(|| unreadable("kind"))?,
+            provider: Provider::Alipay,
+            app_id,
+            key: self.key.clone(),
+            source: Source::Ledger,
+            sequence: Some(self.outbox_id),
+            received_at: self.recorded_at,
+            reason: None,
+            body: Vec::new(),
+        };
+        let envelope = match (&self.body, letter) {
+            (Some(body), _) => Envelope { body: body.clone().into_bytes(), ..event },
+            (None, Some(letter)) => Envelope {
+                topic: Topic::DeadLetters,
+                received_at: letter.received_at,
+                reason: Some(format!("{}: {}", letter.reason, letter.detail)),
+                body: letter.body.clone(),
+                ..event
+            },
+            (None, None) => return Err(unreadable("event_id")),
+        };
+        Ok(Outgoing { outbox_id: self.outbox_id, envelope })
+    }
+}
