@@ -2,11 +2,14 @@
 //! must, and prints one sound document.
 
 use std::path::Path;
+use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::binary::{Ended, suanpan};
+use crate::harness::{Broker, wait};
 
 /// Runs a bench that leaves its temporary files in `folder`.
 fn bench(folder: &Path, arguments: &[&str]) -> Ended {
@@ -51,6 +54,26 @@ fn every_scenario_accepts_and_applies_all_and_leaves_nothing_behind() {
     );
     assert_eq!(of_ingress["ingress_cpu_in_hundredths_of_a_verification"]["budget_at_most"], 250);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn over_kafka_it_measures_on_topics_of_its_own_and_removes_them() {
+    let broker = Broker::own();
+    let folder = folder();
+    let document = bench(folder.path(), &["--json", "--kafka", &broker.address()]).json();
+    assert_eq!((&document["log"], &document["wrong"]), (&"kafka".into(), &Value::Array(vec![])));
+    for (scenario, figure) in [
+        ("ingress", "accepted_per_second"),
+        ("consumer", "applied_per_second"),
+        ("end_to_end", "done_per_second"),
+    ] {
+        assert!(document["results"][scenario][figure]["min"].as_u64().unwrap() > 0, "{scenario}");
+    }
+    let consumer: BaseConsumer = broker.client().create().unwrap();
+    wait::until("the topics are gone", || {
+        let metadata = consumer.fetch_metadata(None, Duration::from_secs(10)).unwrap();
+        metadata.topics().iter().all(|topic| !topic.name().starts_with("suanpan-bench"))
+    });
 }
 
 #[test]

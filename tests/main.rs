@@ -21,6 +21,8 @@ mod ledger;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]
+mod parity;
+#[cfg(test)]
 mod reconcile;
 #[cfg(test)]
 mod reconciler;

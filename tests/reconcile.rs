@@ -15,7 +15,7 @@ use crate::harness::alipay::APP_ID;
 use crate::harness::bill::{Bill, Row};
 use crate::harness::binary::{Ended, Up};
 use crate::harness::form::Form;
-use crate::harness::home::{self, Home};
+use crate::harness::home::Home;
 
 const DAY: &str = "2024-03-05";
 const NEXT_DAY: &str = "2024-03-06";
@@ -53,7 +53,7 @@ impl Shop {
     }
 
     fn reconcile_zip(&self, day: &str, zip: &[u8]) -> Ended {
-        home::wait_until_applied(&self.home.database.as_ref().unwrap().url);
+        self.home.wait_until_applied();
         let file = self.home.write("bill.csv.zip", zip);
         self.home.run(&[
             "reconcile",

@@ -117,6 +117,22 @@ fn the_settings_that_are_shipped_are_good_and_show_every_default() {
 }
 
 #[test]
+fn the_containers_settings_are_good_and_fit_the_containers() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let settings = Settings::load(&deploy.join("compose.toml"), std::iter::empty()).unwrap();
+    let compose = std::fs::read_to_string(deploy.join("compose.yaml")).unwrap();
+    let kafka = settings.log.kafka.unwrap();
+    assert!(compose.contains(&format!("CLIENTS://{}", kafka.brokers)), "{}", kafka.brokers);
+    assert_eq!(kafka.replication, 1, "there is one broker");
+    for (listen, port) in [(settings.ingress.listen, "8080:8080"), (settings.admin.listen, "/9090")]
+    {
+        assert!(listen.ip().is_unspecified(), "nobody outside of the container reaches {listen}");
+        assert!(compose.contains(port) && port.ends_with(&listen.port().to_string()), "{listen}");
+    }
+    assert!(settings.stop.limit_ms < 30_000 && compose.contains("stop_grace_period: 30s"));
+}
+
+#[test]
 fn the_kafka_section_that_is_shipped_is_good_once_it_is_no_comment_and_shows_the_defaults() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/suanpan.toml");
     let text = std::fs::read_to_string(&file).unwrap();

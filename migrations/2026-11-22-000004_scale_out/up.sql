@@ -45,3 +45,31 @@ CREATE TRIGGER dead_letter_replay_append_only BEFORE UPDATE OR DELETE OR TRUNCAT
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 -- People name a dead letter by its place alone.
 CREATE INDEX dead_letter_place ON dead_letter (log_topic, log_partition, log_offset);
+
+-- Zero sum, from the lines of the statement alone: when every statement adds zero to an entry, every entry is zero.
+-- And every line has its entry, which a foreign key would look up a line at a time.
+CREATE OR REPLACE FUNCTION journal_line_zero_sum() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    wrong record;
+BEGIN
+    SELECT app_id, entry_id, sum(amount_fen) AS remainder_fen INTO wrong
+      FROM added
+     GROUP BY app_id, entry_id
+    HAVING sum(amount_fen) <> 0
+        OR NOT EXISTS (SELECT 1 FROM journal_entry e
+                        WHERE e.app_id = added.app_id AND e.entry_id = added.entry_id)
+     LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF wrong.remainder_fen <> 0 THEN
+        RAISE EXCEPTION 'journal entry % of app % does not sum to zero: % fen remain',
+            wrong.entry_id, wrong.app_id, wrong.remainder_fen
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RAISE EXCEPTION 'journal entry % of app % is not there: its lines cannot stand alone',
+        wrong.entry_id, wrong.app_id
+        USING ERRCODE = 'foreign_key_violation';
+END $$;
+-- Entries are never removed, so what the lines were checked against stays.
+ALTER TABLE journal_line DROP CONSTRAINT journal_line_app_id_entry_id_fkey;

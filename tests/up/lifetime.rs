@@ -3,13 +3,13 @@
 use crate::harness::alipay::APP_ID;
 use crate::harness::binary::Up;
 use crate::harness::form::Form;
-use crate::harness::home::{Home, wait_until_applied};
+use crate::harness::home::Home;
 use crate::harness::{http, sql, wait};
 
 /// Applied notifications, once all are, counted beside `up` in its private cluster.
 fn applied(home: &Home) -> i64 {
     let cluster = home.open_cluster();
-    wait_until_applied(cluster.url());
+    home.wait_until_applied();
     let mut conn = ledger::connect(cluster.url()).unwrap();
     let applied = "SELECT count(*) AS number FROM inbox WHERE outcome = 'applied'";
     let applied = sql::number(&mut conn, applied);
@@ -87,7 +87,7 @@ fn single_roles_refuse_a_database_without_their_schema_and_work_together_with_it
     let _consumer = Up::start_role("consumer", home.command(&[]), &home.path("stderr.log"));
     let (status, answer) = http::post(&ingress.notify_url(APP_ID), &home.sign(&Form::paid("T1")));
     assert_eq!((status, answer.as_slice()), http::SUCCESS);
-    super::wait_until_applied(&home);
+    home.wait_until_applied();
     assert_eq!(sql::count(&mut home.connect(), "trade"), 1);
     assert!(ingress.stop().success());
 }
@@ -124,7 +124,7 @@ fn told_to_stop_it_is_not_ready_closes_the_door_and_answers_what_is_in_flight() 
     assert_eq!((answer.0, answer.1.as_slice()), http::SUCCESS);
     assert!(up.wait().success(), "{}", home.stderr());
     let _up = home.up();
-    super::wait_until_applied(&home);
+    home.wait_until_applied();
     assert_eq!(sql::count(&mut looker, "trade"), 1);
 }
 
@@ -146,7 +146,7 @@ fn during_the_delay_the_door_is_open_and_a_second_signal_ends_everything_at_once
     assert_eq!(up.wait().code(), Some(143), "{}", home.stderr());
     assert!(home.stderr().contains("ending at once on a second signal"), "{}", home.stderr());
     let _up = home.up();
-    super::wait_until_applied(&home);
+    home.wait_until_applied();
     assert_eq!(sql::count(&mut home.connect(), "trade"), 1, "what was answered is kept");
 }
 
@@ -174,7 +174,7 @@ fn a_stop_that_hangs_is_cut_short_at_its_limit_and_says_what_did_not_end() {
     sql::run(&mut holder, "COMMIT");
     let up = home.up();
     home.tell(&up, &Form::paid("T1"));
-    super::wait_until_applied(&home);
+    home.wait_until_applied();
     assert_eq!(sql::count(&mut looker, "trade"), 1);
 }
 

@@ -147,6 +147,10 @@ impl Consumer {
             Err(StepError::Ledger(_) | StepError::Positions(_) | StepError::Apply(_)) => {
                 self.forget();
                 self.ledger = None;
+                // What is away is its database, too. A group is not left for that.
+                if !self.log_gives_partitions_to_one() {
+                    self.reader = None;
+                }
             }
         }
         outcome
@@ -274,7 +278,8 @@ impl Consumer {
     fn observe(&mut self) -> Result<(), StepError> {
         let (Some(reader), Some(held)) = (&mut self.reader, &self.held) else { return Ok(()) };
         let positions = held.positions();
-        let partitions: Vec<Partition> = positions.iter().map(|(partition, _)| *partition).collect();
+        let partitions: Vec<Partition> =
+            positions.iter().map(|(partition, _)| *partition).collect();
         let ends = reader.ends(&partitions)?;
         self.metrics.lag(&positions, &ends);
         let waits = |(partition, next): &&(Partition, i64)| {
@@ -383,11 +388,7 @@ fn read_batch(
     Ok(records)
 }
 
-fn judge_all(
-    records: Vec<Record>,
-    apps: &HashMap<AppId, Arc<App>>,
-    held: &Held,
-) -> Vec<Message> {
+fn judge_all(records: Vec<Record>, apps: &HashMap<AppId, Arc<App>>, held: &Held) -> Vec<Message> {
     records
         .into_iter()
         .map(|record| {

@@ -1,16 +1,23 @@
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use diesel::prelude::Insertable;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{Array, BigInt, Bytea, Integer, Nullable, Text, Timestamptz};
-use diesel::{Connection as _, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use diesel::sql_types::{Array, Text};
+use diesel::{
+    Connection as _, ExecuteCopyFromDsl as _, PgConnection, QueryResult, QueryableByName,
+    RunQueryDsl,
+};
 use payment::{AppId, Fact, Source};
 
 use crate::book::{self, BookError, Origin};
 use crate::event::{self, Event};
 use crate::outbox;
 use crate::position::{self, Advance};
+use crate::schema::{dead_letter, inbox, quarantine};
+use crate::statement::statement;
 
 /// One message of the log, read and judged by the consumer.
 #[derive(Clone, Debug)]
@@ -161,14 +168,6 @@ fn is_transient(error: &DieselError) -> bool {
     }
 }
 
-#[derive(QueryableByName)]
-struct SeenRow {
-    #[diesel(sql_type = Text)]
-    app_id: String,
-    #[diesel(sql_type = Text)]
-    notify_id: String,
-}
-
 /// Inbox rows and facts. Facts of a duplicate are recorded too: they are a set, so it costs nothing when they
 /// are the same, and a `notify_id` that comes back with other content cannot hide it.
 fn store_genuine(
@@ -177,14 +176,6 @@ fn store_genuine(
     now: DateTime<Utc>,
     applied: &mut Applied,
 ) -> Result<(), BookError> {
-    struct Genuine<'m> {
-        message: &'m Message,
-        notify_id: &'m str,
-        kind: &'m str,
-        trade_no: Option<&'m str>,
-        out_trade_no: Option<&'m str>,
-        facts: &'m [Fact],
-    }
     let genuine: Vec<Genuine<'_>> = messages
         .iter()
         .filter_map(|message| match &message.content {
@@ -202,69 +193,115 @@ fn store_genuine(
     if genuine.is_empty() {
         return Ok(());
     }
-    let apps: Vec<&str> = genuine.iter().map(|g| g.message.app_id.as_str()).collect();
-    let notify_ids: Vec<&str> = genuine.iter().map(|g| g.notify_id).collect();
-    let seen: Vec<SeenRow> = sql_query(
-        "SELECT i.app_id, i.notify_id
-           FROM unnest($1, $2) AS asked (app_id, notify_id) CROSS JOIN LATERAL (
-                SELECT * FROM inbox WHERE inbox.app_id = asked.app_id AND inbox.notify_id = asked.notify_id
-                   AND inbox.outcome <> 'duplicate' OFFSET 0) AS i",
-    )
-    .bind::<Array<Text>, _>(&apps)
-    .bind::<Array<Text>, _>(&notify_ids)
-    .load(conn)?;
-    let mut seen: HashSet<(String, String)> =
-        seen.into_iter().map(|row| (row.app_id, row.notify_id)).collect();
-    let outcomes: Vec<&str> = genuine
+    let mut seen = already_seen(conn, &genuine)?;
+    let rows: Vec<InboxRow<'_>> = genuine
         .iter()
         .map(|g| {
-            let first = seen.insert((g.message.app_id.to_string(), g.notify_id.to_owned()));
-            match (first, g.facts.is_empty()) {
+            let first = seen.insert((g.message.app_id.as_str().into(), g.notify_id.into()));
+            let outcome = match (first, g.facts.is_empty()) {
                 (false, _) => "duplicate",
                 (true, true) => "kept",
                 (true, false) => "applied",
+            };
+            InboxRow {
+                app_id: g.message.app_id.as_str(),
+                log_topic: &g.message.log_topic,
+                log_partition: g.message.partition,
+                log_offset: g.message.offset,
+                notify_id: g.notify_id,
+                kind: g.kind,
+                source: g.message.source.as_str(),
+                outcome,
+                trade_no: g.trade_no,
+                out_trade_no: g.out_trade_no,
+                received_at: g.message.received_at,
+                recorded_at: now,
+                body: &g.message.body,
             }
         })
         .collect();
-    let with = |outcome: &str| count(outcomes.iter().filter(|is| **is == outcome).count());
+    let with = |outcome: &str| count(rows.iter().filter(|row| row.outcome == outcome).count());
     applied.applied = with("applied");
     applied.kept = with("kept");
     applied.duplicate = with("duplicate");
+    diesel::copy_from(inbox::table).from_insertable(rows).execute(conn)?;
 
-    let of: Vec<&Message> = genuine.iter().map(|g| g.message).collect();
-    sql_query(
-        "INSERT INTO inbox (app_id, log_topic, log_partition, log_offset, notify_id, kind, source, outcome,
-                            trade_no, out_trade_no, received_at, body, recorded_at)
-         SELECT new.*, $13 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS new",
-    )
-    .bind::<Array<Text>, _>(apps)
-    .bind::<Array<Text>, _>(of.iter().map(|m| &*m.log_topic).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(of.iter().map(|m| m.partition).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(of.iter().map(|m| m.offset).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(notify_ids)
-    .bind::<Array<Text>, _>(genuine.iter().map(|g| g.kind).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(of.iter().map(|m| m.source.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(outcomes)
-    .bind::<Array<Nullable<Text>>, _>(genuine.iter().map(|g| g.trade_no).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(genuine.iter().map(|g| g.out_trade_no).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(of.iter().map(|m| m.received_at).collect::<Vec<_>>())
-    .bind::<Array<Bytea>, _>(of.iter().map(|m| m.body.as_slice()).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .execute(conn)?;
-
-    let facts: Vec<(Fact, Origin)> = genuine
-        .iter()
-        .flat_map(|g| {
-            let origin = match g.message.source {
-                Source::Notification => Origin::Notification,
-                // An event of our own tells no facts.
-                Source::Query | Source::Ledger => Origin::Query,
-            };
-            g.facts.iter().map(move |fact| (fact.clone(), origin))
-        })
-        .collect();
-    book::record(conn, &facts, now)?;
+    let facts = genuine.iter().flat_map(|g| {
+        let origin = match g.message.source {
+            Source::Notification => Origin::Notification,
+            // An event of our own tells no facts.
+            Source::Query | Source::Ledger => Origin::Query,
+        };
+        g.facts.iter().map(move |fact| (fact, origin))
+    });
+    book::record_each(conn, facts, now)?;
     Ok(())
+}
+
+/// A genuine message, taken apart.
+struct Genuine<'m> {
+    message: &'m Message,
+    notify_id: &'m str,
+    kind: &'m str,
+    trade_no: Option<&'m str>,
+    out_trade_no: Option<&'m str>,
+    facts: &'m [Fact],
+}
+
+/// Those of the messages' (app_id, notify_id) that the inbox has.
+fn already_seen<'m>(
+    conn: &mut PgConnection,
+    genuine: &[Genuine<'m>],
+) -> QueryResult<HashSet<(Cow<'m, str>, Cow<'m, str>)>> {
+    #[derive(QueryableByName)]
+    struct SeenRow {
+        #[diesel(sql_type = Text)]
+        app_id: String,
+        #[diesel(sql_type = Text)]
+        notify_id: String,
+    }
+    let rows: Vec<SeenRow> = statement(
+        "SELECT i.app_id, i.notify_id
+           FROM unnest($1, $2) AS asked (app_id, notify_id) CROSS JOIN LATERAL (
+                SELECT inbox.app_id, inbox.notify_id FROM inbox
+                 WHERE inbox.app_id = asked.app_id AND inbox.notify_id = asked.notify_id
+                   AND inbox.outcome <> 'duplicate' OFFSET 0) AS i",
+    )
+    .bind::<Array<Text>, _>(genuine.iter().map(|g| g.message.app_id.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(genuine.iter().map(|g| g.notify_id).collect::<Vec<_>>())
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.app_id.into(), row.notify_id.into())).collect())
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = inbox, treat_none_as_default_value = false)]
+struct InboxRow<'m> {
+    app_id: &'m str,
+    log_topic: &'m str,
+    log_partition: i32,
+    log_offset: i64,
+    notify_id: &'m str,
+    kind: &'m str,
+    source: &'static str,
+    outcome: &'static str,
+    trade_no: Option<&'m str>,
+    out_trade_no: Option<&'m str>,
+    received_at: DateTime<Utc>,
+    recorded_at: DateTime<Utc>,
+    body: &'m [u8],
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = quarantine, treat_none_as_default_value = false)]
+struct QuarantineRow<'m> {
+    app_id: &'m str,
+    log_topic: &'m str,
+    log_partition: i32,
+    log_offset: i64,
+    reason: &'m str,
+    received_at: DateTime<Utc>,
+    recorded_at: DateTime<Utc>,
+    body: &'m [u8],
 }
 
 fn store_quarantined(
@@ -275,46 +312,61 @@ fn store_quarantined(
     if messages.is_empty() {
         return Ok(());
     }
-    sql_query(
-        "INSERT INTO quarantine (app_id, log_topic, log_partition, log_offset, reason, received_at, body,
-                                 recorded_at)
-         SELECT new.*, $8 FROM unnest($1, $2, $3, $4, $5, $6, $7) AS new",
-    )
-    .bind::<Array<Text>, _>(messages.iter().map(|(m, _)| m.app_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(messages.iter().map(|(m, _)| &*m.log_topic).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(messages.iter().map(|(m, _)| m.partition).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(messages.iter().map(|(m, _)| m.offset).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(messages.iter().map(|(_, reason)| *reason).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(messages.iter().map(|(m, _)| m.received_at).collect::<Vec<_>>())
-    .bind::<Array<Bytea>, _>(messages.iter().map(|(m, _)| m.body.as_slice()).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .execute(conn)?;
+    let rows: Vec<QuarantineRow<'_>> = messages
+        .iter()
+        .map(|(message, reason)| QuarantineRow {
+            app_id: message.app_id.as_str(),
+            log_topic: &message.log_topic,
+            log_partition: message.partition,
+            log_offset: message.offset,
+            reason,
+            received_at: message.received_at,
+            recorded_at: now,
+            body: &message.body,
+        })
+        .collect();
+    diesel::copy_from(quarantine::table).from_insertable(rows).execute(conn)?;
     Ok(())
 }
 
+#[derive(Insertable)]
+#[diesel(table_name = dead_letter, treat_none_as_default_value = false)]
+struct DeadRow<'m> {
+    app_id: &'m str,
+    log_topic: &'m str,
+    log_partition: i32,
+    log_offset: i64,
+    reason: &'static str,
+    detail: &'m str,
+    received_at: DateTime<Utc>,
+    recorded_at: DateTime<Utc>,
+    body: &'m [u8],
+}
+
+/// Keeps them, and has the world told.
 fn store_dead(
     conn: &mut PgConnection,
-    messages: &[(&Message, &str, &str)],
+    messages: &[(&Message, &'static str, &str)],
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
     if messages.is_empty() {
         return Ok(());
     }
-    sql_query(
-        "INSERT INTO dead_letter (app_id, log_topic, log_partition, log_offset, reason, detail, received_at,
-                                  body, recorded_at)
-         SELECT new.*, $9 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS new",
-    )
-    .bind::<Array<Text>, _>(messages.iter().map(|(m, ..)| m.app_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(messages.iter().map(|(m, ..)| &*m.log_topic).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(messages.iter().map(|(m, ..)| m.partition).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(messages.iter().map(|(m, ..)| m.offset).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(messages.iter().map(|(_, reason, _)| *reason).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(messages.iter().map(|(.., detail)| *detail).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(messages.iter().map(|(m, ..)| m.received_at).collect::<Vec<_>>())
-    .bind::<Array<Bytea>, _>(messages.iter().map(|(m, ..)| m.body.as_slice()).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .execute(conn)?;
+    let rows: Vec<DeadRow<'_>> = messages
+        .iter()
+        .map(|(message, reason, detail)| DeadRow {
+            app_id: message.app_id.as_str(),
+            log_topic: &message.log_topic,
+            log_partition: message.partition,
+            log_offset: message.offset,
+            reason,
+            detail,
+            received_at: message.received_at,
+            recorded_at: now,
+            body: &message.body,
+        })
+        .collect();
+    diesel::copy_from(dead_letter::table).from_insertable(rows).execute(conn)?;
     let events: Vec<Event> = messages.iter().map(|(message, ..)| event::dead(message)).collect();
     outbox::put(conn, &events, now)
 }

@@ -49,7 +49,7 @@ pub fn places(conn: &mut PgConnection, records: &[Recorded<'_>]) -> QueryResult<
              SELECT log_topic, log_partition, min(log_offset) AS first, max(log_offset) AS last
                FROM asked GROUP BY log_topic, log_partition),
          held AS MATERIALIZED (
-             SELECT log_topic, log_partition, h.log_offset, sha256(h.body) AS digest
+             SELECT span.log_topic, span.log_partition, h.log_offset, sha256(h.body) AS digest
                FROM span CROSS JOIN app CROSS JOIN LATERAL (
                     SELECT * FROM inbox i
                      WHERE i.app_id = app.app_id AND i.log_topic = span.log_topic

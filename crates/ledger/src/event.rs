@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::apply::Message;
 use crate::difference::Difference;
 use crate::fact::Key;
+use crate::journal::Figures;
 use crate::place::Place;
 use crate::trade::{Paid, Refund, Subject};
 
@@ -25,7 +26,7 @@ pub(crate) struct Event {
 /// The trade that an event is about.
 #[derive(Clone, Copy)]
 pub(crate) struct About<'t> {
-    pub(crate) key: &'t Key,
+    pub(crate) key: Key<'t>,
     pub(crate) out_trade_no: &'t str,
 }
 
@@ -34,10 +35,8 @@ pub(crate) struct Correction<'t> {
     pub(crate) entry_id: i64,
     /// Empty for the payment.
     pub(crate) request_no: &'t str,
-    pub(crate) total_fen: i64,
-    pub(crate) receipt_fen: i64,
-    pub(crate) change_total_fen: i64,
-    pub(crate) change_receipt_fen: i64,
+    pub(crate) is: Figures,
+    pub(crate) change: Figures,
 }
 
 pub(crate) fn paid(about: About<'_>, paid: &Paid) -> Event {
@@ -121,10 +120,10 @@ pub(crate) fn corrected(about: About<'_>, correction: &Correction<'_>) -> Event 
             out_trade_no: about.out_trade_no,
             business: if correction.request_no.is_empty() { "payment" } else { "refund" },
             request_no: correction.request_no,
-            total_fen: correction.total_fen,
-            receipt_fen: correction.receipt_fen,
-            change_total_fen: correction.change_total_fen,
-            change_receipt_fen: correction.change_receipt_fen,
+            total_fen: correction.is.total_fen,
+            receipt_fen: correction.is.receipt_fen,
+            change_total_fen: correction.change.total_fen,
+            change_receipt_fen: correction.change.receipt_fen,
         },
     )
 }
@@ -223,11 +222,11 @@ pub(crate) fn dead(message: &Message) -> Event {
 
 impl<'t> About<'t> {
     fn trade_no(&self) -> &'t str {
-        self.key.1.as_str()
+        self.key.trade_no.as_str()
     }
 
     fn event(self, kind: Kind, what: &str, body: &impl Serialize) -> Event {
-        let (app_id, trade_no) = self.key;
+        let Key { app_id, trade_no } = self.key;
         Event {
             app_id: app_id.clone(),
             kind,

@@ -3,30 +3,39 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
-use diesel::{PgConnection, QueryResult, RunQueryDsl, sql_query};
+use diesel::prelude::Insertable;
+use diesel::sql_types::BigInt;
+use diesel::{ExecuteCopyFromDsl as _, PgConnection, QueryResult, QueryableByName, RunQueryDsl};
 
-use crate::fact::{Key, columns};
+use crate::fact::Key;
+use crate::schema::{journal_entry, journal_line};
+use crate::statement::statement;
 use crate::trade::Trade;
 
 /// What the journal holds of a trade: the figures of the last fold.
 #[derive(Default)]
 pub(crate) struct Booked {
     pub(crate) payment: Option<Figures>,
+    /// By request number.
     pub(crate) refunds: BTreeMap<String, Figures>,
 }
 
 /// A movement's figures, positive on refunds too.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
-    pub(crate) total: i64,
-    pub(crate) receipt: i64,
+    pub(crate) total_fen: i64,
+    pub(crate) receipt_fen: i64,
 }
 
-/// An entry to write: what one movement's figures changed by, signed as on the payment's side.
-pub(crate) struct Posting<'k> {
-    key: &'k Key,
-    request_no: String,
+/// An entry to write.
+pub(crate) struct Posting<'f> {
+    pub(crate) key: Key<'f>,
+    /// Empty for the payment.
+    pub(crate) request_no: String,
+    /// The movement's figures now.
+    pub(crate) is: Figures,
+    /// What they changed by.
+    pub(crate) change: Figures,
     reason: &'static str,
     moved_at: DateTime<Utc>,
     /// (account, fen): debits positive.
@@ -34,22 +43,28 @@ pub(crate) struct Posting<'k> {
 }
 
 /// The entries between what was booked and what the facts say now. `None` where an amount does not fit.
-pub(crate) fn post_changes<'k>(
-    key: &'k Key,
+pub(crate) fn post_changes<'f>(
+    key: Key<'f>,
     trade: &Trade,
-    was: Option<&Booked>,
-    postings: &mut Vec<Posting<'k>>,
+    was: &Booked,
+    postings: &mut Vec<Posting<'f>>,
 ) -> Option<()> {
     let mut post = |request_no: &str, sign: i64, was: Option<Figures>, is: Figures, moved_at| {
         let before = was.unwrap_or_default();
-        let total = is.total.checked_sub(before.total)?.checked_mul(sign)?;
-        let receipt = is.receipt.checked_sub(before.receipt)?.checked_mul(sign)?;
+        let change = Figures {
+            total_fen: is.total_fen.checked_sub(before.total_fen)?,
+            receipt_fen: is.receipt_fen.checked_sub(before.receipt_fen)?,
+        };
+        let total = change.total_fen.checked_mul(sign)?;
+        let receipt = change.receipt_fen.checked_mul(sign)?;
         let discount = total.checked_sub(receipt)?;
         let sales = total.checked_neg()?;
-        if total != 0 || receipt != 0 {
+        if change != Figures::default() {
             postings.push(Posting {
                 key,
                 request_no: request_no.to_owned(),
+                is,
+                change,
                 reason: if was.is_none() { "booked" } else { "corrected" },
                 moved_at,
                 lines: [
@@ -62,17 +77,16 @@ pub(crate) fn post_changes<'k>(
         Some(())
     };
     if let Some(paid) = &trade.paid {
-        let is = Figures { total: paid.total.get(), receipt: paid.receipt.get() };
-        post("", 1, was.and_then(|was| was.payment), is, paid.at)?;
+        let is = Figures { total_fen: paid.total.get(), receipt_fen: paid.receipt.get() };
+        post("", 1, was.payment, is, paid.at)?;
     }
     for (request_no, refund) in &trade.refunds {
-        let is = Figures { total: refund.amount.get(), receipt: refund.receipt.get() };
-        let before = was.and_then(|was| was.refunds.get(request_no.as_str())).copied();
+        let is = Figures { total_fen: refund.amount.get(), receipt_fen: refund.receipt.get() };
+        let before = was.refunds.get(request_no.as_str()).copied();
         post(request_no.as_str(), -1, before, is, refund.at)?;
     }
     // A refund first told without its number, now known by it: taken back where it stood.
-    let now_unknown = was.iter().flat_map(|was| &was.refunds);
-    for (request_no, figures) in now_unknown {
+    for (request_no, figures) in &was.refunds {
         if !trade.refunds.keys().any(|known| known.as_str() == request_no) {
             let moved_at = trade.refunds.values().map(|refund| refund.at).min()?;
             post(request_no, -1, Some(*figures), Figures::default(), moved_at)?;
@@ -81,45 +95,75 @@ pub(crate) fn post_changes<'k>(
     Some(())
 }
 
+/// Writes the entries, and gives the number of each.
 pub(crate) fn store(
     conn: &mut PgConnection,
     postings: &[Posting<'_>],
     now: DateTime<Utc>,
-) -> QueryResult<()> {
+) -> QueryResult<Vec<i64>> {
     if postings.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let (apps, trade_nos) = columns(postings.iter().map(|posting| posting.key));
-    let (mut line_place, mut line_account, mut line_fen) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, posting) in (1_i64..).zip(postings) {
-        for (account, fen) in posting.lines.iter().filter(|(_, fen)| *fen != 0) {
-            line_place.push(place);
-            line_account.push(*account);
-            line_fen.push(*fen);
-        }
+    let entry_ids = take_entry_ids(conn, postings.len())?;
+    let numbered = || entry_ids.iter().copied().zip(postings);
+    let entries: Vec<EntryRow<'_>> = numbered()
+        .map(|(entry_id, posting)| EntryRow {
+            app_id: posting.key.app_id.as_str(),
+            entry_id,
+            trade_no: posting.key.trade_no.as_str(),
+            request_no: &posting.request_no,
+            reason: posting.reason,
+            moved_at: posting.moved_at,
+            recorded_at: now,
+        })
+        .collect();
+    diesel::copy_from(journal_entry::table).from_insertable(entries).execute(conn)?;
+    let lines: Vec<LineRow<'_>> = numbered()
+        .flat_map(|(entry_id, posting)| {
+            let lines = posting.lines.iter().filter(|(_, amount_fen)| *amount_fen != 0);
+            lines.map(move |(account, amount_fen)| LineRow {
+                app_id: posting.key.app_id.as_str(),
+                entry_id,
+                account,
+                amount_fen: *amount_fen,
+            })
+        })
+        .collect();
+    diesel::copy_from(journal_line::table).from_insertable(lines).execute(conn)?;
+    Ok(entry_ids)
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = journal_entry, treat_none_as_default_value = false)]
+struct EntryRow<'p> {
+    app_id: &'p str,
+    entry_id: i64,
+    trade_no: &'p str,
+    request_no: &'p str,
+    reason: &'static str,
+    moved_at: DateTime<Utc>,
+    recorded_at: DateTime<Utc>,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = journal_line, treat_none_as_default_value = false)]
+struct LineRow<'p> {
+    app_id: &'p str,
+    entry_id: i64,
+    account: &'static str,
+    amount_fen: i64,
+}
+
+fn take_entry_ids(conn: &mut PgConnection, count: usize) -> QueryResult<Vec<i64>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        entry_id: i64,
     }
-    sql_query(
-        "WITH numbered AS MATERIALIZED (
-             SELECT nextval(pg_get_serial_sequence('journal_entry', 'entry_id')) AS entry_id, new.*
-               FROM unnest($1, $2, $3, $4, $5) WITH ORDINALITY
-                    AS new (app_id, trade_no, request_no, reason, moved_at, place)),
-         entries AS (
-             INSERT INTO journal_entry (app_id, entry_id, trade_no, request_no, reason, moved_at, recorded_at)
-             OVERRIDING SYSTEM VALUE
-             SELECT app_id, entry_id, trade_no, request_no, reason, moved_at, $6 FROM numbered)
-         INSERT INTO journal_line (app_id, entry_id, account, amount_fen)
-         SELECT n.app_id, n.entry_id, line.account, line.amount_fen
-           FROM unnest($7, $8, $9) AS line (place, account, amount_fen) JOIN numbered n USING (place)",
+    let rows: Vec<Row> = statement(
+        "SELECT nextval('journal_entry_entry_id_seq') AS entry_id FROM generate_series(1, $1)",
     )
-    .bind::<Array<Text>, _>(apps)
-    .bind::<Array<Text>, _>(trade_nos)
-    .bind::<Array<Text>, _>(postings.iter().map(|p| p.request_no.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(postings.iter().map(|p| p.reason).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(postings.iter().map(|p| p.moved_at).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .bind::<Array<BigInt>, _>(line_place)
-    .bind::<Array<Text>, _>(line_account)
-    .bind::<Array<BigInt>, _>(line_fen)
-    .execute(conn)?;
-    Ok(())
+    .bind::<BigInt, _>(i64::try_from(count).unwrap_or(i64::MAX))
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.entry_id).collect())
 }

@@ -4,13 +4,18 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use diesel::prelude::Insertable;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
-use diesel::{OptionalExtension as _, PgConnection, QueryResult, QueryableByName, RunQueryDsl};
+use diesel::{
+    ExecuteCopyFromDsl as _, OptionalExtension as _, PgConnection, QueryResult, QueryableByName,
+    RunQueryDsl,
+};
 use payment::{AppId, Envelope, Kind, Provider, Source, Topic};
 
 use crate::dead_letter::{self, DeadLetter};
 use crate::event::Event;
 use crate::place::Place;
+use crate::schema::outbox;
 use crate::statement::statement;
 
 /// An event to append to the log.
@@ -125,20 +130,30 @@ pub(crate) fn put(
     if events.is_empty() {
         return Ok(());
     }
-    statement(
-        "INSERT INTO outbox (app_id, kind, event_id, key, body, recorded_at)
-         SELECT new.*, $6 FROM unnest($1, $2, $3, $4, $5) AS new",
-    )
-    .bind::<Array<Text>, _>(events.iter().map(|event| event.app_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(events.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(
-        events.iter().map(|event| event.body.as_deref()).collect::<Vec<_>>(),
-    )
-    .bind::<Timestamptz, _>(now)
-    .execute(conn)?;
+    let rows: Vec<NewRow<'_>> = events
+        .iter()
+        .map(|event| NewRow {
+            app_id: event.app_id.as_str(),
+            kind: event.kind.as_str(),
+            event_id: &event.id,
+            key: &event.key,
+            body: event.body.as_deref(),
+            recorded_at: now,
+        })
+        .collect();
+    diesel::copy_from(outbox::table).from_insertable(rows).execute(conn)?;
     Ok(())
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = outbox, treat_none_as_default_value = false)]
+struct NewRow<'e> {
+    app_id: &'e str,
+    kind: &'static str,
+    event_id: &'e str,
+    key: &'e str,
+    body: Option<&'e str>,
+    recorded_at: DateTime<Utc>,
 }
 
 #[derive(QueryableByName)]

@@ -13,6 +13,5 @@ pub use append::{AppendError, AppendSettings, Appender};
 pub use error::StreamError;
 pub use log::{KafkaSettings, Log, TopicNames};
 pub use partition::Partition;
-pub use postgres::create_partitions;
 pub use read::{Assignment, Defect, Reader, Record, Sharing};
 pub use set_up::{check, set_up};

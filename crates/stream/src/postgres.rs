@@ -10,7 +10,7 @@ use diesel::{Connection, PgConnection};
 use crate::StreamError;
 
 pub(crate) use append::Appender;
-pub use partition::create_partitions;
+pub(crate) use partition::create_partitions;
 pub(crate) use read::Reader;
 
 pub(crate) fn connect(database_url: &str) -> Result<PgConnection, StreamError> {

@@ -6,7 +6,9 @@ use ledger::Place;
 use payment::{AppId, BillDay};
 
 use crate::house::Role;
-use crate::{bench, bill, dead_letters, demo, house, reconcile, set_aside, simulate, verify};
+use crate::{
+    audit, bench, bill, dead_letters, demo, house, reconcile, set_aside, simulate, verify,
+};
 
 /// Receives Alipay's payment notifications, keeps a ledger, and reconciles it with Alipay's daily bills.
 #[derive(Debug, Parser)]
@@ -58,6 +60,9 @@ enum Command {
     /// Messages that could not be applied
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Compares what must be equal, while everything runs
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The pretend Alipay as a server, with a settings file that fits it
     Simulate(SimulateArgs),
     /// Measures ingress and consumer beside what their work costs bare; exit 1 if anything was lost or applied twice
@@ -212,6 +217,19 @@ pub(crate) struct WhichDeadLetters {
     all: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Log against ledger, facts against books, answers against the inbox; exit 0 parity, 1 not, 2 could not run
+    Parity(ParityArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParityArgs {
+    /// What senders saw answered `success`: one `notify_id` a line, or `app_id notify_id`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) answered: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArgs {
     #[command(flatten)]
@@ -284,6 +302,7 @@ impl Cli {
             Command::DeadLetters(DeadLettersCommand::Replay(args)) => {
                 dead_letters::replay(common, &args)
             }
+            Command::Audit(AuditCommand::Parity(args)) => audit::parity(common, &args),
             Command::Simulate(args) => simulate::simulate(&args),
             Command::Bench(args) => bench::bench(common, &args),
         }

@@ -130,9 +130,13 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (registry, health) = (Registry::new(), Health::new());
         let apps = setup::apps(settings)?;
-        let base = vec![shutdown.hold("admin"), shutdown.hold("database")];
+        let mut base = vec![shutdown.hold("admin")];
         let needs_database = settings.log.kind == LogKind::Postgres || roles != [Role::Ingress];
-        let database = if needs_database { Some(Database::open(settings, schema)?) } else { None };
+        let mut database = None;
+        if needs_database {
+            base.push(shutdown.hold("database"));
+            database = Some(Database::open(settings, schema)?);
+        }
         let log = setup::open_log(settings, database.as_ref(), schema);
         let (database, log) = match (database, log) {
             (database, Ok(log)) => (database, log),

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Bool, Bytea, Nullable, Text, Timestamptz};
 use diesel::{PgConnection, QueryableByName, RunQueryDsl as _, sql_query};
-use payment::{Fact, Fen};
+use payment::{AppId, Fact, Fen, TradeNo};
 
 use crate::book::BookError;
 use crate::cursor;
@@ -247,8 +247,6 @@ impl Book {
         self.fact_rows += 1;
         let digest = row.digest;
         let fact = FactRow {
-            app_id: row.app_id,
-            trade_no: row.trade_no,
             out_trade_no: row.out_trade_no.unwrap_or_default(),
             kind: row.kind.unwrap_or_default(),
             request_no: row.request_no,
@@ -258,7 +256,13 @@ impl Book {
             reported_as: row.reported_as,
             told_at: row.at,
         };
-        match fact.parse() {
+        let ids = (AppId::parse(&row.app_id), TradeNo::parse(&row.trade_no));
+        let (Ok(app_id), Ok(trade_no)) = ids else {
+            let found = "none that can be read".to_owned();
+            self.broken.push(("fact: trade_no".to_owned(), "one of ours".to_owned(), found));
+            return;
+        };
+        match fact.parse(&app_id, &trade_no) {
             Ok(fact) => {
                 if digest.as_deref() != Some(fact.digest().as_slice()) {
                     let what = format!("fact {}: digest", fact.told.kind());

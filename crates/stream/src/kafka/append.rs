@@ -164,7 +164,9 @@ impl Shared {
                     drop(broken);
                     tracing::warn!("the log's producer was made anew");
                 }
-                Err(error) => tracing::error!(error = %error, "the log's producer cannot be made anew"),
+                Err(error) => {
+                    tracing::error!(error = %error, "the log's producer cannot be made anew")
+                }
             }
         }
         if self.state.brokers.are_away() {

@@ -32,7 +32,8 @@ pub(super) fn failed(
     let brokers = settings.brokers.clone();
     move |source| match source {
         KafkaError::ClientConfig(_, why, name, _) => {
-            let is_secret = ["password", "secret", "pem", "oauth"].iter().any(|part| name.contains(part));
+            let is_secret =
+                ["password", "secret", "pem", "oauth"].iter().any(|part| name.contains(part));
             let why = if is_secret { "its value is refused".to_owned() } else { why };
             StreamError::Property { name, why }
         }

@@ -35,13 +35,16 @@ pub(super) fn received_at(
     let mut list = TopicPartitionList::new();
     for (partition, offset) in at {
         let name = settings.topics.of(partition.topic);
-        list.add_partition_offset(name, partition.number, Offset::Offset(*offset)).map_err(failed)?;
+        list.add_partition_offset(name, partition.number, Offset::Offset(*offset))
+            .map_err(failed)?;
     }
     consumer.assign(&list).map_err(failed)?;
     let mut found = BTreeMap::new();
     let started = Instant::now();
     while found.len() < at.len() && started.elapsed() < PATIENCE {
-        let Some(Ok(message)) = consumer.poll(PATIENCE.saturating_sub(started.elapsed())) else { continue };
+        let Some(Ok(message)) = consumer.poll(PATIENCE.saturating_sub(started.elapsed())) else {
+            continue;
+        };
         let Some(topic) = settings.topics.named(message.topic()) else { continue };
         let partition = Partition { topic, number: message.partition() };
         if let Some(received_at) = cloud_event::received_at(&message) {

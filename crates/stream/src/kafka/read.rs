@@ -260,14 +260,19 @@ impl Reader {
         for (partition, position) in &mut from {
             let (first, end) = self.watermarks(*partition)?;
             if *position > end {
-                return Err(StreamError::Shrunk { partition: *partition, end, position: *position });
+                return Err(StreamError::Shrunk {
+                    partition: *partition,
+                    end,
+                    position: *position,
+                });
             }
             if *position < first {
                 missing.push(gone(*partition, *position, first)?);
                 *position = first;
             }
         }
-        let list: Vec<(Partition, i64)> = from.iter().map(|(partition, offset)| (*partition, *offset)).collect();
+        let list: Vec<(Partition, i64)> =
+            from.iter().map(|(partition, offset)| (*partition, *offset)).collect();
         self.consumer
             .assign(&self.list(&list))
             .map_err(client::failed(&self.settings, "read from"))?;
@@ -343,7 +348,9 @@ impl Reader {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in positions {
             let name = self.settings.topics.of(partition.topic);
-            if let Err(error) = list.add_partition_offset(name, partition.number, Offset::Offset(*offset)) {
+            if let Err(error) =
+                list.add_partition_offset(name, partition.number, Offset::Offset(*offset))
+            {
                 tracing::error!(error = %error, partition = %partition, "an offset is not one");
             }
         }
@@ -419,7 +426,11 @@ impl ConsumerContext for Context {
                 .iter()
                 .map(|given| (given.topic().to_owned(), given.partition()))
                 .collect();
-            tracing::info!(partitions = given.len(), "the group gave us {} partitions", given.len());
+            tracing::info!(
+                partitions = given.len(),
+                "the group gave us {} partitions",
+                given.len()
+            );
             self.group.is(given);
         } else {
             if let Err(error) = consumer.unassign() {

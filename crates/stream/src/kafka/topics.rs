@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use payment::Topic;
 use rdkafka::ClientContext;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -231,11 +232,14 @@ impl<'s> Admin<'s> {
                 self.settings.brokers
             )
         };
-        let unfit =
-            |what: String, remedy: String| Err(StreamError::Unfit { topic: name.to_owned(), what, remedy });
+        let unfit = |what: String, remedy: String| {
+            Err(StreamError::Unfit { topic: name.to_owned(), what, remedy })
+        };
         if let Some(policy) = value("cleanup.policy").filter(|policy| *policy != "delete") {
             return unfit(
-                format!("has cleanup.policy={policy}, which drops all but the last message of an order"),
+                format!(
+                    "has cleanup.policy={policy}, which drops all but the last message of an order"
+                ),
                 alter("cleanup.policy", "delete"),
             );
         }
@@ -250,11 +254,14 @@ impl<'s> Admin<'s> {
         let in_sync = self.settings.min_in_sync();
         if let Some(few) = number("min.insync.replicas").filter(|few| *few < i128::from(in_sync)) {
             return unfit(
-                format!("acknowledges with {few} replicas in sync: one broker's death could lose messages"),
+                format!(
+                    "acknowledges with {few} replicas in sync: one broker's death could lose messages"
+                ),
                 alter("min.insync.replicas", &in_sync.to_string()),
             );
         }
-        if self.settings.replication > 1 && value("unclean.leader.election.enable") == Some("true") {
+        if self.settings.replication > 1 && value("unclean.leader.election.enable") == Some("true")
+        {
             return unfit(
                 "may elect a leader that lacks acknowledged messages".to_owned(),
                 alter("unclean.leader.election.enable", "false"),
@@ -284,7 +291,8 @@ fn partitions<C: ClientContext>(
     let metadata = client
         .fetch_metadata(Some(name), PATIENCE)
         .map_err(client::failed(settings, "look for the topics of"))?;
-    let topic = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
+    let topic =
+        metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
     let Some(topic) = topic else { return Ok(None) };
     let replicas = |partition: &rdkafka::metadata::MetadataPartition| Replicas {
         count: partition.replicas().len(),

@@ -14,7 +14,7 @@ use crate::{Partition, StreamError};
 ///
 /// # Errors
 /// When the database fails.
-pub fn create_partitions(conn: &mut PgConnection, count: i32) -> Result<(), StreamError> {
+pub(crate) fn create_partitions(conn: &mut PgConnection, count: i32) -> Result<(), StreamError> {
     let topics: Vec<&str> = Topic::ALL.iter().map(|topic| topic.as_str()).collect();
     sql_query(
         "INSERT INTO log_partition (topic, partition) \

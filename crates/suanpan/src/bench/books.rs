@@ -24,6 +24,17 @@ pub(super) fn check_log(bed: &Testbed, count: u64) -> anyhow::Result<Vec<String>
     Ok(differ("the log", "notifications", count, held).into_iter().collect())
 }
 
+/// Sentences about a log that was not told of every payment and every refund.
+pub(super) fn check_events(bed: &Testbed, expected: &Expected) -> anyhow::Result<Vec<String>> {
+    let held = bed.held(Topic::LedgerEvents)?;
+    let least = expected.trades + expected.refunds;
+    // An event may be sent twice, and a payment first known through its refund is corrected later.
+    let wrong = (held < least).then(|| {
+        format!("the log holds {held} of the ledger's events; it must hold at least {least}")
+    });
+    Ok(wrong.into_iter().collect())
+}
+
 /// Sentences about a ledger that does not hold everything exactly once.
 pub(super) fn check_ledger(
     conn: &mut ledger::Connection,

@@ -33,6 +33,7 @@ pub(super) fn measure(bench: &Bench<'_>, number: u32) -> anyhow::Result<Round> {
 
     let mut round = Round::default();
     round.wrong.extend(books::check_ledger(&mut conn, expected)?);
+    round.wrong.extend(books::check_events(&bed, expected)?);
     conn.batch_execute("CHECKPOINT")?;
     let bare = bare::insert_again(&mut conn, expected.notifications, || bed.postgres_cpu())?;
 

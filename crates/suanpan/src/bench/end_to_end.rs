@@ -55,6 +55,7 @@ pub(super) fn measure(bench: &Bench<'_>, number: u32) -> anyhow::Result<Round> {
     round.wrong.extend(first.wrong().chain(load.wrong()));
     round.wrong.extend(books::check_log(&bed, answered)?);
     round.wrong.extend(books::check_ledger(&mut conn, expected)?);
+    round.wrong.extend(books::check_events(&bed, expected)?);
     drop(conn);
     bed.close(bench.args.keep)?;
     Ok(round)

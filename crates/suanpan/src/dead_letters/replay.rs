@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{find, with_ledger};
 use crate::cli::{Common, ReplayDeadLettersArgs};
-use crate::setup::{self, Database};
+use crate::setup::{self, Database, Schema};
 
 /// Judges dead letters by today's keys and appends those that are genuine to the log again, where they take the way of
 /// every notification: what was applied by then is recognised as a duplicate. The others stay as they are.
@@ -164,7 +164,7 @@ fn append_all(
     if judged.iter().all(|judged| judged.again.is_none()) {
         return Ok(());
     }
-    let log = setup::log(settings, &database.url)?;
+    let log = setup::open_log(settings, Some(database), Schema::Check)?;
     let appender =
         Appender::start(&log, AppendSettings::default()).context("cannot open the log")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
