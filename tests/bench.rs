@@ -13,7 +13,7 @@ use crate::harness::{Broker, wait};
 
 /// Runs a bench that leaves its temporary files in `folder`.
 fn bench(folder: &Path, arguments: &[&str]) -> Ended {
-    let tiny = ["--notifications", "40", "--connections", "3", "--rounds", "2"];
+    let tiny = ["--notifications", "40", "--connections", "3"];
     let ended = Ended::of(suanpan(&["bench"]).args(arguments).args(tiny).env("TMPDIR", folder));
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
     ended
@@ -29,7 +29,7 @@ fn folder() -> TempDir {
 #[test]
 fn every_scenario_accepts_and_applies_all_and_leaves_nothing_behind() {
     let folder = folder();
-    let document = bench(folder.path(), &["--json"]).json();
+    let document = bench(folder.path(), &["--json", "--rounds", "2"]).json();
     assert_eq!(document["wrong"], Value::Array(vec![]));
     assert_eq!(document["notifications"], 40);
     assert!(document["machine"]["cores"].as_u64().unwrap() > 0);
@@ -60,7 +60,7 @@ fn every_scenario_accepts_and_applies_all_and_leaves_nothing_behind() {
 fn over_kafka_it_measures_on_topics_of_its_own_and_removes_them() {
     let broker = Broker::own();
     let folder = folder();
-    let document = bench(folder.path(), &["--json", "--kafka", &broker.address()]).json();
+    let document = bench(folder.path(), &["--json", "--rounds", "1", "--kafka", &broker.address()]).json();
     assert_eq!((&document["log"], &document["wrong"]), (&"kafka".into(), &Value::Array(vec![])));
     for (scenario, figure) in [
         ("ingress", "accepted_per_second"),
@@ -79,13 +79,13 @@ fn over_kafka_it_measures_on_topics_of_its_own_and_removes_them() {
 #[test]
 fn the_table_has_the_budgets_beside_the_figures() {
     let folder = folder();
-    let table = bench(folder.path(), &["consumer"]).stdout;
+    let table = bench(folder.path(), &["consumer", "--rounds", "1"]).stdout;
     let line = |start: &str| {
         let line = table.lines().find(|line| line.trim_start().starts_with(start));
         line.unwrap_or_else(|| panic!("no line `{start}` in:\n{table}"))
     };
     assert!(line("applied  ").ends_with(">= 20 000/s"));
     assert!(line("applied as a share").ends_with(">= 50 %"));
-    assert!(line("command").contains("bench consumer --notifications 40"));
+    assert!(line("command").contains("bench consumer --rounds 1 --notifications 40"));
     assert!(!table.contains("accepted"), "only the consumer was asked for");
 }
