@@ -76,9 +76,8 @@ impl Relay {
         clock: Arc<dyn Clock>,
         registry: &Registry,
     ) -> Result<Relay, RelayError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .map_err(RelayError::Runtime)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().build().map_err(RelayError::Runtime)?;
         Ok(Relay {
             log: log.clone(),
             database_url: database_url.to_owned(),

@@ -14,8 +14,8 @@ use prometheus::Registry;
 use reconciliation::{Metrics, Report, Source, report};
 use service::settings::{self, LogFormat, Settings};
 use service::{Clock, Shutdown, SystemClock, shutdown};
-use stream::{Log, Reader};
 use simulator::{AnswerKey, Keys, Listen, Plan, Planted};
+use stream::{Log, Reader};
 
 use crate::cli::{DemoArgs, ReportFormat};
 use crate::house::{House, Role};
