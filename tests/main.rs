@@ -13,6 +13,8 @@ mod crash;
 #[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
+mod death;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod ledger;

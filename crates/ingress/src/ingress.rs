@@ -152,7 +152,7 @@ async fn watch(appender: Appender, health: Health) {
         if appender.is_connected() {
             health.ok(LOG);
         } else {
-            health.failed(LOG, "the log's database is away");
+            health.failed(LOG, "the log is away");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
