@@ -5,6 +5,8 @@
 mod harness;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod broker;
 #[cfg(test)]
 mod consumer;
