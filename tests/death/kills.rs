@@ -7,8 +7,8 @@ use crate::harness::binary::Up;
 use crate::harness::postgres::Postgres;
 use crate::harness::{Broker, Database, log, wait};
 
-/// A worker that runs in every shape, and how many answers between two blows.
-const SOME: usize = 100;
+/// How many answers between two blows.
+pub(super) const SOME: usize = 100;
 
 #[test]
 fn case_7_the_front_door_killed_again_and_again_has_lost_nothing_it_answered() {
@@ -162,7 +162,7 @@ fn case_12_in_one_database_each_process_is_killed_by_turns() {
 }
 
 /// The age that people are paged by grows.
-fn wait_until_something_is_late(consumer: &Up) {
+pub(super) fn wait_until_something_is_late(consumer: &Up) {
     wait::until("the oldest unapplied notification's age is told", || {
         let age = consumer.metric("suanpan_consumer_oldest_unapplied_age_seconds");
         age.is_some_and(|age| age.parse::<f64>().unwrap() > 0.0)
