@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use stream::Log;
 
-use super::kills::{SOME, wait_until_something_is_late};
+use super::kills::{SOME, wait_until_it_applies, wait_until_something_is_late};
 use super::stage::Stage;
 use crate::harness::disk::SmallDisk;
 use crate::harness::home::Home;
@@ -24,6 +24,7 @@ fn case_13_with_postgres_disk_full_the_front_door_over_kafka_stays_open_and_noth
     let crowd = stage.crowd(13);
     let (ingress, consumer) = (stage.start("ingress"), stage.start("consumer"));
     crowd.while_buying(|| {
+        wait_until_it_applies(&consumer);
         for _ in 0..2 {
             crowd.wait_for_answers(SOME);
             disk.fill();

@@ -58,6 +58,7 @@ fn case_9_with_postgres_killed_again_and_again_the_front_door_over_kafka_stays_o
     let crowd = stage.crowd(9);
     let (ingress, consumer) = (stage.start("ingress"), stage.start("consumer"));
     crowd.while_buying(|| {
+        wait_until_it_applies(&consumer);
         for _ in 0..3 {
             crowd.wait_for_answers(SOME);
             postgres.kill();
@@ -159,6 +160,14 @@ fn case_12_in_one_database_each_process_is_killed_by_turns() {
         crowd.wait_for_answers(SOME);
     });
     stage.assert_kept(&crowd);
+}
+
+/// It has joined its group, and knows how far the ledger is.
+pub(super) fn wait_until_it_applies(consumer: &Up) {
+    wait::until("the consumer has applied something", || {
+        let applied = consumer.metric("suanpan_consumer_applied_total{outcome=\"applied\"}");
+        applied.is_some_and(|applied| applied != "0")
+    });
 }
 
 /// The age that people are paged by grows.
