@@ -3,6 +3,7 @@
 //! `README.md` numbers the cases; those of the embedded shape are in `crash.rs`.
 
 mod crowd;
+mod disk;
 mod events;
 mod kills;
 mod stage;

@@ -7,8 +7,8 @@ use crate::harness::binary::Up;
 use crate::harness::postgres::Postgres;
 use crate::harness::{Broker, Database, log, wait};
 
-/// A worker that runs in every shape, and how many answers between two blows.
-const SOME: usize = 100;
+/// How many answers between two blows.
+pub(super) const SOME: usize = 100;
 
 #[test]
 fn case_7_the_front_door_killed_again_and_again_has_lost_nothing_it_answered() {
@@ -58,6 +58,7 @@ fn case_9_with_postgres_killed_again_and_again_the_front_door_over_kafka_stays_o
     let crowd = stage.crowd(9);
     let (ingress, consumer) = (stage.start("ingress"), stage.start("consumer"));
     crowd.while_buying(|| {
+        wait_until_it_applies(&consumer);
         for _ in 0..3 {
             crowd.wait_for_answers(SOME);
             postgres.kill();
@@ -161,8 +162,16 @@ fn case_12_in_one_database_each_process_is_killed_by_turns() {
     stage.assert_kept(&crowd);
 }
 
+/// It has joined its group, and knows how far the ledger is.
+pub(super) fn wait_until_it_applies(consumer: &Up) {
+    wait::until("the consumer has applied something", || {
+        let applied = consumer.metric("suanpan_consumer_applied_total{outcome=\"applied\"}");
+        applied.is_some_and(|applied| applied != "0")
+    });
+}
+
 /// The age that people are paged by grows.
-fn wait_until_something_is_late(consumer: &Up) {
+pub(super) fn wait_until_something_is_late(consumer: &Up) {
     wait::until("the oldest unapplied notification's age is told", || {
         let age = consumer.metric("suanpan_consumer_oldest_unapplied_age_seconds");
         age.is_some_and(|age| age.parse::<f64>().unwrap() > 0.0)

@@ -1,6 +1,6 @@
 //! The processes of a merchant who has servers: front door and consumers, each by itself, over somebody's Postgres.
 
-use std::fs;
+use std::{fs, thread};
 
 use serde_json::{Value, json};
 use stream::Log;
@@ -18,6 +18,24 @@ pub(crate) struct Stage {
     log: Log,
     /// The same after every restart, as Alipay knows it.
     listen: String,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        for role in ["up", "ingress", "consumer"] {
+            // What every post was refused for is said once per post.
+            let said = self.said(role);
+            let lines: Vec<&str> =
+                said.lines().filter(|line| !line.contains("cannot append a notification")).collect();
+            let tail = &lines[lines.len().saturating_sub(40)..];
+            if !tail.is_empty() {
+                eprintln!("the last words of {role}:\n{}", tail.join("\n"));
+            }
+        }
+    }
 }
 
 impl Stage {
