@@ -15,6 +15,8 @@ mod dead_letters;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod migrations;

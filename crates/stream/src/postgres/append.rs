@@ -39,7 +39,10 @@ impl Appender {
     ///
     /// # Errors
     /// When the database cannot be reached or has no partitions.
-    pub(crate) fn start(database_url: &str, settings: AppendSettings) -> Result<Appender, StreamError> {
+    pub(crate) fn start(
+        database_url: &str,
+        settings: AppendSettings,
+    ) -> Result<Appender, StreamError> {
         let mut line = Line::new(database_url, settings.deadline);
         let partitions = count_partitions(line.connection()?)?;
         let queue = Arc::new(Queue::new(settings));
