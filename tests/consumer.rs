@@ -73,7 +73,10 @@ fn a_forged_record_in_the_log_is_a_dead_letter_and_touches_nothing() {
     log.append(quarantined).unwrap();
 
     let mut consumer = open(&database, alipay.app());
-    assert_eq!(drain(&database, &mut consumer), Applied { applied: 1, dead: 6, ..Applied::default() });
+    assert_eq!(
+        drain(&database, &mut consumer),
+        Applied { applied: 1, dead: 6, ..Applied::default() }
+    );
     assert_eq!(drain(&database, &mut consumer), Applied::default());
 
     let mut letters = ledger::quarantine::dead_letters(&mut conn, 100).unwrap();
@@ -215,12 +218,14 @@ fn a_consumer_that_starts_again_goes_on_and_repeats_nothing() {
         let settings = Settings { batch: 7, ..settings() };
         let mut consumer = open_with(&database, alipay.app(), settings);
         let mut more = Applied::default();
-        wait::until("a batch is applied", || match consumer.step(Duration::from_millis(10)).unwrap() {
-            Step::Applied(batch) => {
-                more = batch;
-                true
+        wait::until("a batch is applied", || {
+            match consumer.step(Duration::from_millis(10)).unwrap() {
+                Step::Applied(batch) => {
+                    more = batch;
+                    true
+                }
+                Step::Idle | Step::Fenced => false,
             }
-            Step::Idle | Step::Fenced => false,
         });
         assert_eq!(more, Applied { applied: more.applied, ..Applied::default() });
         applied += more.applied;
@@ -303,17 +308,16 @@ fn the_loop_applies_what_comes_until_it_is_told_to_stop() {
     let (health, shutdown) = (Health::new(), Shutdown::new());
     let clock = Arc::new(FixedClock::new(DateTime::UNIX_EPOCH));
     let app = Arc::new(alipay.app());
-    let consumer =
-        Consumer::open(
-            &database.log,
-            &database.url,
-            [app],
-            Settings::default(),
-            clock,
-            &registry,
-            &health,
-        )
-        .unwrap();
+    let consumer = Consumer::open(
+        &database.log,
+        &database.url,
+        [app],
+        Settings::default(),
+        clock,
+        &registry,
+        &health,
+    )
+    .unwrap();
     assert!(!health.report().ready);
 
     thread::scope(|scope| {
@@ -345,8 +349,16 @@ fn open(database: &Database, app: App) -> Consumer {
 fn open_with(database: &Database, app: App, settings: Settings) -> Consumer {
     let clock = Arc::new(FixedClock::new(DateTime::UNIX_EPOCH));
     let (registry, health) = (Registry::new(), Health::new());
-    Consumer::open(&database.log, &database.url, [Arc::new(app)], settings, clock, &registry, &health)
-        .unwrap()
+    Consumer::open(
+        &database.log,
+        &database.url,
+        [Arc::new(app)],
+        settings,
+        clock,
+        &registry,
+        &health,
+    )
+    .unwrap()
 }
 
 /// Steps until nothing is left.

@@ -5,6 +5,8 @@
 mod harness;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod broker;
 #[cfg(test)]
 mod consumer;
@@ -12,6 +14,8 @@ mod consumer;
 mod crash;
 #[cfg(test)]
 mod dead_letters;
+#[cfg(test)]
+mod death;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]

@@ -150,4 +150,3 @@ fn records_of_one_key_stand_in_one_partition_in_their_order() {
         assert!(records.iter().all(|record| record.partition == records[0].partition), "{key}");
     }
 }
-

@@ -45,8 +45,7 @@ impl Held {
             Sharing::Shared => position::share(ledger, &asked).map_err(StepError::Positions)?,
             Sharing::Exclusive => {
                 let known = position::read(ledger, &asked).map_err(StepError::Positions)?;
-                let known: Vec<(Partition, i64)> =
-                    partitions.iter().copied().zip(known).collect();
+                let known: Vec<(Partition, i64)> = partitions.iter().copied().zip(known).collect();
                 // A process that slept may believe what has long been given to another.
                 if !known.is_empty() && !reader.confirm(&known)? {
                     return Ok(None);

@@ -47,7 +47,9 @@ pub enum AppendError {
         field: &'static str,
     },
     /// The log's limit for one record is smaller.
-    #[error("the message has {bytes} bytes, more than the topic takes; raise its `max.message.bytes`")]
+    #[error(
+        "the message has {bytes} bytes, more than the topic takes; raise its `max.message.bytes`"
+    )]
     TooLarge {
         /// The body's length.
         bytes: usize,

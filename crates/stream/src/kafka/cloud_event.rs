@@ -26,9 +26,11 @@ pub(super) fn headers(envelope: &Envelope) -> OwnedHeaders {
         ("ce_reason", envelope.reason.as_deref()),
         ("content-type", Some(content_type(envelope))),
     ];
-    attributes.into_iter().fold(OwnedHeaders::new_with_capacity(11), |headers, (key, value)| match value {
-        Some(value) => headers.insert(Header { key, value: Some(value) }),
-        None => headers,
+    attributes.into_iter().fold(OwnedHeaders::new_with_capacity(11), |headers, (key, value)| {
+        match value {
+            Some(value) => headers.insert(Header { key, value: Some(value) }),
+            None => headers,
+        }
     })
 }
 
@@ -90,7 +92,10 @@ pub(super) fn read(
         key: key.flatten().map_or_else(|| format!("{app_id}/"), str::to_owned),
         app_id,
         source: source.unwrap_or(Source::Notification),
-        received_at: text("ce_time").and_then(parse_time).or_else(|| taken_at(message)).unwrap_or_default(),
+        received_at: text("ce_time")
+            .and_then(parse_time)
+            .or_else(|| taken_at(message))
+            .unwrap_or_default(),
         sequence: text("ce_sequence").and_then(|sequence| sequence.parse().ok()),
         reason: text("ce_reason").map(str::to_owned),
         body: message.payload().unwrap_or_default().to_vec(),

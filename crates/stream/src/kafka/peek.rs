@@ -8,7 +8,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{client, cloud_event};
+use super::client::{self, Brokers};
+use super::cloud_event;
 use crate::{KafkaSettings, Partition, StreamError};
 
 /// When the first record at or after each offset was received, for those that answer in time.
@@ -20,7 +21,8 @@ pub(super) fn received_at(
     if at.is_empty() {
         return Ok(Vec::new());
     }
-    let failed = |error| client::failed(settings, "look at records of")(error);
+    let heard = Brokers::default();
+    let failed = |error| client::failed(settings, &heard, "look at records of")(error);
     let consumer: BaseConsumer = client::config(settings)
         // Not a member: no group is asked, and nothing is divided anew.
         .set("group.id", format!("{}-peek", settings.group))
@@ -35,13 +37,16 @@ pub(super) fn received_at(
     let mut list = TopicPartitionList::new();
     for (partition, offset) in at {
         let name = settings.topics.of(partition.topic);
-        list.add_partition_offset(name, partition.number, Offset::Offset(*offset)).map_err(failed)?;
+        list.add_partition_offset(name, partition.number, Offset::Offset(*offset))
+            .map_err(failed)?;
     }
     consumer.assign(&list).map_err(failed)?;
     let mut found = BTreeMap::new();
     let started = Instant::now();
     while found.len() < at.len() && started.elapsed() < PATIENCE {
-        let Some(Ok(message)) = consumer.poll(PATIENCE.saturating_sub(started.elapsed())) else { continue };
+        let Some(Ok(message)) = consumer.poll(PATIENCE.saturating_sub(started.elapsed())) else {
+            continue;
+        };
         let Some(topic) = settings.topics.named(message.topic()) else { continue };
         let partition = Partition { topic, number: message.partition() };
         if let Some(received_at) = cloud_event::received_at(&message) {
