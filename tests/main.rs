@@ -19,6 +19,8 @@ mod death;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod migrations;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use ledger::outbox::{self, Outgoing, OutboxError};
+use ledger::outbox::{self, OutboxError, Outgoing};
 use payment::{Envelope, Topic};
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts, Registry};
 use service::{Clock, Shutdown, chain};
@@ -220,7 +220,10 @@ async fn append(appender: &Appender, envelope: Envelope) -> Result<(), AppendErr
     let bare = (envelope.topic == Topic::DeadLetters).then(|| bare(&envelope));
     match (appender.append(envelope).await, bare) {
         (Err(AppendError::TooLarge { bytes }), Some(bare)) => {
-            warn!(letter = bare.id, bytes, "a dead letter is too long for its topic: its bytes stay behind");
+            warn!(
+                letter = bare.id,
+                bytes, "a dead letter is too long for its topic: its bytes stay behind"
+            );
             appender.append(bare).await.map(drop)
         }
         (outcome, _) => outcome.map(drop),
