@@ -15,7 +15,11 @@ mod crash;
 #[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
+mod death;
+#[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]

@@ -57,7 +57,7 @@ BEGIN
      GROUP BY app_id, entry_id
     HAVING sum(amount_fen) <> 0
         OR NOT EXISTS (SELECT 1 FROM journal_entry e
-                        WHERE e.app_id = added.app_id AND e.entry_id = added.entry_id)
+                        WHERE e.app_id = added.app_id AND e.entry_id = added.entry_id OFFSET 0) -- by its key
      LIMIT 1;
     IF NOT FOUND THEN
         RETURN NULL;

@@ -172,6 +172,7 @@ fn a_notice_told_again_is_a_duplicate_and_changes_nothing() {
     }
     assert_eq!(books::of_trades(&mut conn, "T1"), book);
     assert_eq!(sql::count(&mut conn, "journal_entry"), 1);
+    assert_eq!(sql::count(&mut conn, "outbox"), 1);
     let outcomes = sql::texts(&mut conn, "SELECT outcome AS text FROM inbox ORDER BY log_offset");
     assert_eq!(outcomes, ["applied", "duplicate", "duplicate", "duplicate"]);
 }
@@ -216,6 +217,7 @@ fn rows(conn: &mut Connection) -> i64 {
         "conflict",
         "journal_entry",
         "journal_line",
+        "outbox",
     ]
     .into_iter()
     .map(|table| sql::count(conn, table))

@@ -50,6 +50,8 @@ pub struct Consumer {
     ledger: Option<ledger::Connection>,
     /// The partitions that are ours, as the ledger knows it; `None` until it was asked.
     held: Option<Held>,
+    /// How far they were applied when the ledger was last there to ask; for the metrics alone.
+    known: Vec<(Partition, i64)>,
     /// What was read and judged while the batch before was applied.
     ahead: Vec<Message>,
     /// When the oldest message was received that is not applied, as far as known.
@@ -122,6 +124,7 @@ impl Consumer {
             reader: None,
             ledger: None,
             held: None,
+            known: Vec::new(),
             ahead: Vec::new(),
             oldest: None,
         })
@@ -133,12 +136,7 @@ impl Consumer {
         match &outcome {
             Ok(Step::Applied(_) | Step::Idle) => {}
             // Somebody else's: nothing that was read before counts, and the log says anew what is ours.
-            Ok(Step::Fenced) => {
-                self.forget();
-                if self.log_gives_partitions_to_one() {
-                    self.reader = None;
-                }
-            }
+            Ok(Step::Fenced) => self.forget(),
             Err(StepError::Log(StreamError::Away { .. })) => self.ahead.clear(),
             Err(StepError::Log(_)) => {
                 self.forget();
@@ -147,8 +145,11 @@ impl Consumer {
             Err(StepError::Ledger(_) | StepError::Positions(_) | StepError::Apply(_)) => {
                 self.forget();
                 self.ledger = None;
-                // What is away is its database, too. A group is not left for that.
+                // What is away is its database, too. A group is not left for that, and must hear of us: it waits for
+                // every member when it divides the partitions anew.
                 if !self.log_gives_partitions_to_one() {
+                    self.reader = None;
+                } else if self.reader.as_mut().is_some_and(|reader| reader.stay(Duration::ZERO).is_err()) {
                     self.reader = None;
                 }
             }
@@ -159,7 +160,7 @@ impl Consumer {
     fn try_step(&mut self, wait: Duration) -> Result<Step, StepError> {
         let ledger = match &mut self.ledger {
             Some(ledger) => ledger,
-            place @ None => place.insert(ledger::connect(&self.database_url)?),
+            place @ None => place.insert(ledger::connect_to_apply(&self.database_url)?),
         };
         let reader = match &mut self.reader {
             Some(reader) => reader,
@@ -170,7 +171,11 @@ impl Consumer {
             self.ahead.clear();
             self.held = Held::take(assignment, &self.log, reader, ledger)?;
         }
-        let Some(held) = &mut self.held else { return Ok(Step::Idle) };
+        let Some(held) = &mut self.held else {
+            // It is being given to another, or was already: that is heard by and by.
+            reader.stay(wait.max(self.settings.linger))?;
+            return Ok(Step::Idle);
+        };
         let mut messages = std::mem::take(&mut self.ahead);
         if messages.is_empty() {
             let records = read_batch(reader, &held.positions(), self.settings, wait)?;
@@ -220,9 +225,10 @@ impl Consumer {
         let mut wait = Duration::ZERO;
         while !shutdown.is_triggered() {
             let mut outcome = self.step(wait);
-            // Also while nothing can be applied: that is when it matters.
             if due(&mut observed, OBSERVE_EVERY) {
-                outcome = outcome.and_then(|step| self.observe().map(|()| step));
+                // Also while nothing can be applied: that is when it matters.
+                let seen = self.observe();
+                outcome = outcome.and_then(|step| seen.map(|()| step));
             }
             self.metrics.age(self.oldest, self.clock.now());
             if outcome.is_ok() && due(&mut dropped, DROP_EVERY) {
@@ -263,7 +269,9 @@ impl Consumer {
     }
 
     fn forget(&mut self) {
-        self.held = None;
+        if let Some(held) = self.held.take() {
+            self.known = held.positions();
+        }
         self.ahead.clear();
     }
 
@@ -274,10 +282,16 @@ impl Consumer {
         }
     }
 
-    /// Brings the lag's metrics up to date.
+    /// Brings the lag's metrics up to date, by the last positions known of what is ours.
     fn observe(&mut self) -> Result<(), StepError> {
-        let (Some(reader), Some(held)) = (&mut self.reader, &self.held) else { return Ok(()) };
-        let positions = held.positions();
+        let Some(reader) = &mut self.reader else { return Ok(()) };
+        let positions = match &self.held {
+            Some(held) => held.positions(),
+            None => {
+                let ours = reader.assignment()?.partitions;
+                self.known.iter().filter(|(partition, _)| ours.contains(partition)).copied().collect()
+            }
+        };
         let partitions: Vec<Partition> =
             positions.iter().map(|(partition, _)| *partition).collect();
         let ends = reader.ends(&partitions)?;
@@ -398,8 +412,10 @@ fn judge_all(records: Vec<Record>, apps: &HashMap<AppId, Arc<App>>, held: &Held)
         .collect()
 }
 
+/// Where it is known when they were received: not of what the log has dropped.
 fn oldest(messages: &[Message]) -> Option<DateTime<Utc>> {
-    messages.iter().map(|message| message.received_at).min()
+    let received_at = messages.iter().map(|message| message.received_at);
+    received_at.filter(|received_at| *received_at > DateTime::UNIX_EPOCH).min()
 }
 
 fn add(total: &mut Applied, more: &Applied) {

@@ -40,10 +40,13 @@ pub enum StreamError {
         position: i64,
     },
     /// No broker answers.
-    #[error("none of the brokers `{brokers}` answers")]
+    #[error("none of the brokers `{brokers}` answers{}", after_colon(why.as_deref()))]
     Away {
         /// As in the settings.
         brokers: String,
+        /// Why the last connection was not made, where that is known to be no passing trouble: a wrong password, a
+        /// certificate that nobody here trusts. librdkafka's words, which hold no secret.
+        why: Option<String>,
     },
     /// A broker, or librdkafka, refuses.
     #[error("cannot {action} Kafka at `{brokers}`")]
@@ -77,6 +80,10 @@ pub enum StreamError {
     /// The system gives no thread, or no runtime.
     #[error("cannot start the thread that works on the log")]
     Thread(#[source] std::io::Error),
+}
+
+fn after_colon(why: Option<&str>) -> String {
+    why.map_or_else(String::new, |why| format!(": {why}; see `[log.kafka]`"))
 }
 
 /// For `map_err`: what was tried.

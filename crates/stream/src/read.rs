@@ -117,6 +117,18 @@ impl Reader {
         }
     }
 
+    /// Keeps what is this reader's for up to `wait` without reading: what a reader that cannot use records calls
+    /// instead of [`read`](Self::read), again and again. Returns early when there is a change to look at.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn stay(&mut self, wait: Duration) -> Result<(), StreamError> {
+        match &mut self.0 {
+            Inner::Postgres(_) => Ok(()),
+            Inner::Kafka(reader) => reader.stay(wait),
+        }
+    }
+
     /// Whether the log still holds what was assigned to be this reader's, asked anew: a process that slept may not
     /// have heard otherwise yet. Tells the log the positions by the way.
     ///

@@ -36,6 +36,8 @@ struct State {
     started: Instant,
     /// When a record was last acknowledged, in milliseconds since `started`.
     delivered_ms: AtomicU64,
+    /// Brokers that answer have refused the last records.
+    is_refused: AtomicBool,
     /// The producer cannot go on: a new one is needed.
     is_broken: AtomicBool,
     is_closed: AtomicBool,
@@ -57,14 +59,15 @@ impl Appender {
         settings: AppendSettings,
     ) -> Result<Appender, StreamError> {
         let state = Arc::new(State {
-            brokers: Brokers::new(),
+            brokers: Brokers::default(),
             started: Instant::now(),
             delivered_ms: AtomicU64::new(0),
+            is_refused: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
         });
         let producer = producer(kafka, settings, &state)?;
-        topics::check_there(producer.client(), kafka)?;
+        topics::check_there(producer.client(), kafka, &state.brokers)?;
         let shared = Arc::new(Shared {
             kafka: kafka.clone(),
             settings,
@@ -172,7 +175,7 @@ impl Shared {
         if self.state.brokers.are_away() {
             let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner);
             let Some(producer) = producer.as_ref() else { return };
-            if topics::check_there(producer.client(), &self.kafka).is_ok() {
+            if topics::check_there(producer.client(), &self.kafka, &self.state.brokers).is_ok() {
                 self.state.brokers.came_back();
             }
         }
@@ -190,11 +193,15 @@ fn producer(
     if !has("linger.ms") && !has("queue.buffering.max.ms") {
         config.set("linger.ms", "2");
     }
-    if !has("partitioner") {
-        // As Kafka's own clients do it, so that whoever else writes our keys finds the same partitions.
-        config.set("partitioner", "murmur2_random");
+    // Other names of what is set here, which would win or lose by chance.
+    for name in ["request.required.acks", "delivery.timeout.ms", "transactional.id"] {
+        config.remove(name);
     }
     config
+        // As Kafka's own clients do it, so that whoever else writes our keys finds the same partitions.
+        .set("partitioner", "murmur2_random")
+        // Whoever waits for an append waits for its report.
+        .set("delivery.report.only.error", "false")
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("message.timeout.ms", &deadline_ms)
@@ -204,7 +211,9 @@ fn producer(
         .set("queue.buffering.max.messages", settings.queue.to_string())
         .set("queue.buffering.max.kbytes", (settings.queue_bytes / 1024).max(1).to_string());
     let context = Context { state: Arc::clone(state) };
-    config.create_with_context(context).map_err(client::failed(kafka, "open a producer to"))
+    config
+        .create_with_context(context)
+        .map_err(client::failed(kafka, &state.brokers, "open a producer to"))
 }
 
 /// The longest body that the front door can be told to take, and room for what goes with it. The topic's own limit
@@ -227,6 +236,21 @@ impl State {
                 AppendError::Unavailable
             }
             _ => AppendError::Unavailable,
+        }
+    }
+
+    fn delivered(&self) {
+        self.delivered_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.is_refused.store(false, Ordering::Relaxed);
+        self.brokers.came_back();
+    }
+
+    /// Told aloud once until something is delivered again; that nobody answers is told by [`Brokers`].
+    fn not_delivered(&self, error: &KafkaError) {
+        if !client::is_away(error) && !self.is_refused.swap(true, Ordering::Relaxed) {
+            tracing::error!(error = %error, "the log refuses records");
+        } else {
+            tracing::debug!(error = %error, "a record was not delivered");
         }
     }
 
@@ -260,8 +284,7 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, waiting: Box<Waiting>) {
         let outcome = match result {
             Ok(message) => {
-                self.state.delivered_ms.store(self.state.now_ms(), Ordering::Relaxed);
-                self.state.brokers.came_back();
+                self.state.delivered();
                 Ok((message.partition(), message.offset()))
             }
             Err((error, _)) => {
@@ -271,7 +294,7 @@ impl ProducerContext for Context {
                 {
                     self.state.brokers.went();
                 }
-                tracing::debug!(error = %error, "a record was not delivered");
+                self.state.not_delivered(error);
                 Err(self.state.failed(error, waiting.bytes))
             }
         };

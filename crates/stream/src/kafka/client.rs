@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -24,12 +25,13 @@ pub(super) fn config(settings: &KafkaSettings) -> ClientConfig {
     config
 }
 
-/// For `map_err`: what was tried.
+/// For `map_err`: what was tried, and what its client has heard of the brokers.
 pub(super) fn failed(
     settings: &KafkaSettings,
+    heard: &Brokers,
     action: &'static str,
 ) -> impl FnOnce(KafkaError) -> StreamError {
-    let brokers = settings.brokers.clone();
+    let (brokers, why) = (settings.brokers.clone(), heard.why());
     move |source| match source {
         KafkaError::ClientConfig(_, why, name, _) => {
             let is_secret =
@@ -37,7 +39,7 @@ pub(super) fn failed(
             let why = if is_secret { "its value is refused".to_owned() } else { why };
             StreamError::Property { name, why }
         }
-        source if is_away(&source) => StreamError::Away { brokers },
+        source if is_away(&source) => StreamError::Away { brokers, why },
         source => StreamError::Kafka { action, brokers, source },
     }
 }
@@ -48,6 +50,9 @@ pub(super) fn is_away(error: &KafkaError) -> bool {
     error.rdkafka_error_code().is_some_and(|code| {
         [
             Code::AllBrokersDown,
+            // Whoever is turned away is let in once the password is set right, there or here.
+            Code::Authentication,
+            Code::SSL,
             Code::BrokerTransportFailure,
             Code::Resolve,
             Code::OperationTimedOut,
@@ -66,16 +71,14 @@ pub(super) fn is_away(error: &KafkaError) -> bool {
 }
 
 /// What a client tells about its brokers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Brokers {
     away: AtomicBool,
+    /// Why they turned us away, if they did when last asked.
+    why: Mutex<Option<String>>,
 }
 
 impl Brokers {
-    pub(super) fn new() -> Brokers {
-        Brokers { away: AtomicBool::new(false) }
-    }
-
     pub(super) fn are_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
@@ -88,16 +91,31 @@ impl Brokers {
 
     pub(super) fn came_back(&self) {
         if self.away.swap(false, Ordering::Relaxed) {
+            *self.why.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!("a broker of the log answers again");
         }
     }
 
+    fn why(&self) -> Option<String> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// For whoever has found out by [`are_away`](Self::are_away).
+    pub(super) fn away(&self, settings: &KafkaSettings) -> StreamError {
+        StreamError::Away { brokers: settings.brokers.clone(), why: self.why() }
+    }
+
     /// librdkafka's errors that are nobody's answer.
     pub(super) fn error(&self, error: &KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.went();
-        } else {
-            tracing::debug!(error = %error, "librdkafka: {reason}");
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.went(),
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+                if why.replace(reason.to_owned()).is_none() {
+                    tracing::warn!("a broker of the log turns us away: {reason}");
+                }
+            }
+            _ => tracing::debug!(error = %error, "librdkafka: {reason}"),
         }
     }
 

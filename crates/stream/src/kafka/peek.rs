@@ -8,7 +8,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{client, cloud_event};
+use super::client::{self, Brokers};
+use super::cloud_event;
 use crate::{KafkaSettings, Partition, StreamError};
 
 /// When the first record at or after each offset was received, for those that answer in time.
@@ -20,7 +21,8 @@ pub(super) fn received_at(
     if at.is_empty() {
         return Ok(Vec::new());
     }
-    let failed = |error| client::failed(settings, "look at records of")(error);
+    let heard = Brokers::default();
+    let failed = |error| client::failed(settings, &heard, "look at records of")(error);
     let consumer: BaseConsumer = client::config(settings)
         // Not a member: no group is asked, and nothing is divided anew.
         .set("group.id", format!("{}-peek", settings.group))

@@ -28,8 +28,8 @@ pub(crate) struct Reader {
     known: u64,
     /// What comes next from each partition, as handed out; `None` while nothing is fetched.
     next: Option<BTreeMap<Partition, i64>>,
-    /// A place that was fetched twice with the same gap before it: the gap is there.
-    proven_gap: Option<(Partition, i64)>,
+    /// The places before which a gap was met, by partition. Met again by a fetch from its beginning, it is there.
+    gaps: BTreeMap<Partition, i64>,
     /// Records that the log dropped before they were read.
     missing: Vec<Record>,
     /// What the group was told last, and when.
@@ -50,7 +50,7 @@ impl Reader {
         let reader = Reader::with(settings, &settings.group)?;
         let names: Vec<&str> =
             Topic::CONSUMED.into_iter().map(|topic| settings.topics.of(topic)).collect();
-        reader.consumer.subscribe(&names).map_err(client::failed(settings, "join a group of"))?;
+        reader.consumer.subscribe(&names).map_err(client::failed(settings, &reader.group.brokers, "join a group of"))?;
         Ok(reader)
     }
 
@@ -60,7 +60,7 @@ impl Reader {
         let mut all = Vec::new();
         for topic in Topic::CONSUMED {
             let name = settings.topics.of(topic);
-            let count = topics::count(reader.consumer.client(), settings, name)?;
+            let count = topics::count(reader.consumer.client(), settings, &reader.group.brokers, name)?;
             all.extend((0..count).map(|number| (name.to_owned(), number)));
         }
         reader.group.is(all);
@@ -71,7 +71,7 @@ impl Reader {
         let group = Arc::new(Group {
             generation: AtomicU64::new(0),
             assigned: Mutex::default(),
-            brokers: Brokers::new(),
+            brokers: Brokers::default(),
         });
         let mut config = client::config(settings);
         let has = |name: &str| settings.properties.iter().any(|(given, _)| given == name);
@@ -79,7 +79,6 @@ impl Reader {
             // How soon a dead member's partitions go to others.
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "2000"),
-            ("statistics.interval.ms", "1000"),
             ("socket.timeout.ms", "10000"),
             ("fetch.wait.max.ms", "100"),
         ] {
@@ -93,19 +92,23 @@ impl Reader {
             .set("enable.auto.offset.store", "false")
             // What is not there is told, not skipped.
             .set("auto.offset.reset", "error")
+            // Nobody waits for the end; what is no record is an error.
+            .set("enable.partition.eof", "false")
+            // By these it is known that a broker is back while nothing is read.
+            .set("statistics.interval.ms", "1000")
             .set("partition.assignment.strategy", "range")
             .set("isolation.level", "read_committed");
         let context = Context { group: Arc::clone(&group) };
         let consumer: BaseConsumer<Context> = config
             .create_with_context(context)
-            .map_err(client::failed(settings, "join a group of"))?;
+            .map_err(client::failed(settings, &group.brokers, "join a group of"))?;
         Ok(Reader {
             settings: settings.clone(),
             consumer,
             group,
             known: 0,
             next: None,
-            proven_gap: None,
+            gaps: BTreeMap::new(),
             missing: Vec::new(),
             told: None,
         })
@@ -178,6 +181,29 @@ impl Reader {
         Ok(records)
     }
 
+    /// Hears what the group has to say for up to `wait`, and reads nothing: whoever is not heard holds up all others
+    /// when partitions are divided anew, and is put out in the end.
+    pub(crate) fn stay(&mut self, wait: Duration) -> Result<(), StreamError> {
+        if self.next.take().is_some() {
+            // Nothing is fetched that nobody takes; the next read begins anew.
+            self.consumer
+                .assign(&TopicPartitionList::new())
+                .map_err(self.failed("stop reading from"))?;
+        }
+        self.missing.clear();
+        let deadline = Instant::now() + wait;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(Err(error)) = self.consumer.poll(left) {
+                self.went_wrong(error)?;
+            }
+            if left.is_zero() || self.group.generation() != self.known {
+                break;
+            }
+        }
+        if self.group.brokers.are_away() { Err(self.away()) } else { Ok(()) }
+    }
+
     /// Asks the group's coordinator by committing: it refuses whoever is no member any more.
     pub(crate) fn confirm(&mut self, positions: &[(Partition, i64)]) -> Result<bool, StreamError> {
         use RDKafkaErrorCode as Code;
@@ -197,7 +223,7 @@ impl Reader {
         if is_refusal {
             return Ok(false);
         }
-        Err(client::failed(&self.settings, "hold partitions of")(error))
+        Err(self.failed("hold partitions of")(error))
     }
 
     pub(crate) fn starts(
@@ -275,7 +301,7 @@ impl Reader {
             from.iter().map(|(partition, offset)| (*partition, *offset)).collect();
         self.consumer
             .assign(&self.list(&list))
-            .map_err(client::failed(&self.settings, "read from"))?;
+            .map_err(self.failed("read from"))?;
         tracing::debug!(partitions = from.len(), "reads from the ledger's positions");
         self.missing = missing;
         self.next = Some(from);
@@ -286,9 +312,12 @@ impl Reader {
     fn watermarks(&self, partition: Partition) -> Result<(i64, i64), StreamError> {
         const PATIENCE: Duration = Duration::from_secs(5);
         let name = self.settings.topics.of(partition.topic);
-        self.consumer
+        let watermarks = self
+            .consumer
             .fetch_watermarks(name, partition.number, PATIENCE)
-            .map_err(client::failed(&self.settings, "ask for the offsets of"))
+            .map_err(self.failed("ask for the offsets of"))?;
+        self.group.brokers.came_back();
+        Ok(watermarks)
     }
 
     /// `None` for what is of no partition of ours, or was handed out before.
@@ -307,11 +336,13 @@ impl Reader {
     /// compaction; but a gap is believed only when it is seen again by a fetch from its beginning.
     fn is_next(&mut self, record: &Record) -> bool {
         let expected = self.next.as_ref().and_then(|next| next.get(&record.partition)).copied();
-        let here = (record.partition, record.offset);
-        if expected == Some(record.offset) || self.proven_gap == Some(here) {
+        if expected == Some(record.offset) {
             return true;
         }
-        self.proven_gap = Some(here);
+        // Each partition has its own: where several have gaps, none makes another's forgotten.
+        if self.gaps.insert(record.partition, record.offset) == Some(record.offset) {
+            return true;
+        }
         // The next read is from what was handed out.
         self.next = None;
         false
@@ -330,18 +361,28 @@ impl Reader {
                 self.next = None;
                 Ok(())
             }
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL,
+            ) => {
+                // Said again with every attempt to connect, and kept in the queue: whoever stopped at each would hear of
+                // an outage for as many reads as it had attempts. The queue's last word counts.
                 self.group.brokers.went();
-                Err(self.away())
+                Ok(())
             }
             // librdkafka tries again by itself.
             Some(_) if client::is_away(&error) => Ok(()),
-            _ => Err(client::failed(&self.settings, "read from")(error)),
+            _ => Err(self.failed("read from")(error)),
         }
     }
 
     fn away(&self) -> StreamError {
-        StreamError::Away { brokers: self.settings.brokers.clone() }
+        self.group.brokers.away(&self.settings)
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(KafkaError) -> StreamError {
+        client::failed(&self.settings, &self.group.brokers, action)
     }
 
     fn list(&self, positions: &[(Partition, i64)]) -> TopicPartitionList {

@@ -11,9 +11,11 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::client::{Client, DefaultClientContext};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::client;
+use super::client::{self, Brokers};
 use crate::{KafkaSettings, StreamError};
 
 /// Makes the topics that are missing, and grows those with too few partitions; then checks all.
@@ -55,9 +57,10 @@ pub(crate) fn check(settings: &KafkaSettings) -> Result<(), StreamError> {
 pub(super) fn check_there<C: ClientContext>(
     client: &Client<C>,
     settings: &KafkaSettings,
+    heard: &Brokers,
 ) -> Result<(), StreamError> {
     let name = &settings.topics.notifications;
-    match partitions(client, settings, name)? {
+    match partitions(client, settings, heard, name)? {
         Some(_) => Ok(()),
         None => Err(missing(name)),
     }
@@ -67,9 +70,10 @@ pub(super) fn check_there<C: ClientContext>(
 pub(super) fn count<C: ClientContext>(
     client: &Client<C>,
     settings: &KafkaSettings,
+    heard: &Brokers,
     name: &str,
 ) -> Result<i32, StreamError> {
-    let partitions = partitions(client, settings, name)?.ok_or_else(|| missing(name))?;
+    let partitions = partitions(client, settings, heard, name)?.ok_or_else(|| missing(name))?;
     i32::try_from(partitions.len()).map_err(|_| StreamError::TooLarge)
 }
 
@@ -85,27 +89,63 @@ struct Replicas {
     count: usize,
 }
 
+/// Hears why brokers turn us away.
+#[derive(Default)]
+struct Looker {
+    brokers: Brokers,
+}
+
+impl ClientContext for Looker {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        client::log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.brokers.error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Looker {}
+
 struct Admin<'s> {
     settings: &'s KafkaSettings,
     client: AdminClient<DefaultClientContext>,
+    /// What looks for topics: a consumer, since a broker that is set to may make a topic, after its own fashion, for
+    /// anybody else who asks whether it is there.
+    looker: BaseConsumer<Looker>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl<'s> Admin<'s> {
     fn open(settings: &'s KafkaSettings) -> Result<Admin<'s>, StreamError> {
+        let heard = Brokers::default();
         let client = client::config(settings)
             .create()
-            .map_err(client::failed(settings, "open a client of"))?;
+            .map_err(client::failed(settings, &heard, "open a client of"))?;
+        let looker = client::config(settings)
+            .create_with_context(Looker::default())
+            .map_err(client::failed(settings, &heard, "open a client of"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(StreamError::Thread)?;
-        Ok(Admin { settings, client, runtime })
+        Ok(Admin { settings, client, looker, runtime })
     }
 
     /// `None` for a topic that is not there.
     fn partitions(&self, name: &str) -> Result<Option<Vec<Replicas>>, StreamError> {
-        partitions(self.client.inner(), self.settings, name)
+        let heard = &self.looker.context().brokers;
+        let found = partitions(self.looker.client(), self.settings, heard, name);
+        if found.is_ok() {
+            return found;
+        }
+        // Why, stands in its queue. Nothing but errors is answered there.
+        while self.looker.poll(LOOK_EVERY).is_some() {}
+        partitions(self.looker.client(), self.settings, heard, name)
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(KafkaError) -> StreamError {
+        client::failed(self.settings, &self.looker.context().brokers, action)
     }
 
     fn create(&self, name: &str) -> Result<(), StreamError> {
@@ -119,7 +159,7 @@ impl<'s> Admin<'s> {
             .set("unclean.leader.election.enable", "false");
         let options = AdminOptions::new().operation_timeout(Some(OPERATION_PATIENCE));
         let created = self.runtime.block_on(self.client.create_topics([&topic], &options));
-        let created = created.map_err(client::failed(self.settings, "create topics in"))?;
+        let created = created.map_err(self.failed("create topics in"))?;
         for outcome in created {
             match outcome {
                 // Another process was faster.
@@ -134,9 +174,11 @@ impl<'s> Admin<'s> {
         let more = NewPartitions::new(name, self.settings.partitions());
         let options = AdminOptions::new().operation_timeout(Some(OPERATION_PATIENCE));
         let grown = self.runtime.block_on(self.client.create_partitions([&more], &options));
-        for outcome in grown.map_err(client::failed(self.settings, "grow topics of"))? {
-            if let Err((_, code)) = outcome {
-                return Err(self.refused(name, "cannot grow", code));
+        for outcome in grown.map_err(self.failed("grow topics of"))? {
+            match outcome {
+                // Another process was faster: it has as many already. Whether it has, is checked below.
+                Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
+                Err((_, code)) => return Err(self.refused(name, "cannot grow", code)),
             }
         }
         Ok(())
@@ -179,7 +221,7 @@ impl<'s> Admin<'s> {
             names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let options = AdminOptions::new().request_timeout(Some(PATIENCE));
         let configs = self.runtime.block_on(self.client.describe_configs(&asked, &options));
-        let configs = configs.map_err(client::failed(self.settings, "look at the topics of"))?;
+        let configs = configs.map_err(self.failed("look at the topics of"))?;
         for (name, config) in names.iter().zip(configs) {
             match config {
                 Ok(config) => self.check_config(name, &config)?,
@@ -286,14 +328,30 @@ impl KafkaSettings {
 fn partitions<C: ClientContext>(
     client: &Client<C>,
     settings: &KafkaSettings,
+    heard: &Brokers,
     name: &str,
 ) -> Result<Option<Vec<Replicas>>, StreamError> {
     let metadata = client
         .fetch_metadata(Some(name), PATIENCE)
-        .map_err(client::failed(settings, "look for the topics of"))?;
-    let topic =
-        metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
-    let Some(topic) = topic else { return Ok(None) };
+        .map_err(client::failed(settings, heard, "look for the topics of"))?;
+    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+        return Ok(None);
+    };
+    match topic.error().map(RDKafkaErrorCode::from) {
+        None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            return Ok(None);
+        }
+        // It may well be there; making it would not help.
+        Some(code) => {
+            return Err(StreamError::Unfit {
+                topic: name.to_owned(),
+                what: format!("cannot be seen: {}", KafkaError::MetadataFetch(code)),
+                remedy: "see what the brokers allow this user, or name another in `[log.kafka]`"
+                    .to_owned(),
+            });
+        }
+    }
     let replicas = |partition: &rdkafka::metadata::MetadataPartition| Replicas {
         count: partition.replicas().len(),
     };
