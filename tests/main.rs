@@ -20,6 +20,7 @@ mod death;
 mod demo;
 #[cfg(test)]
 mod events;
+mod group;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]

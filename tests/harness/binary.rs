@@ -145,6 +145,16 @@ impl Up {
         kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
     }
 
+    /// SIGSTOP: it keeps its connections, and does nothing.
+    pub(crate) fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// SIGCONT
+    pub(crate) fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// SIGTERM, and waits for its end.
     pub(crate) fn stop(self) -> ExitStatus {
         self.terminate();
