@@ -6,4 +6,5 @@ mod crowd;
 mod disk;
 mod events;
 mod kills;
+mod march;
 mod stage;

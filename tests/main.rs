@@ -20,6 +20,7 @@ mod death;
 mod demo;
 #[cfg(test)]
 mod events;
+#[cfg(test)]
 mod group;
 #[cfg(test)]
 mod ledger;

@@ -1,6 +1,6 @@
 //! Senders who behave as Alipay does: out of order, now and then twice, and again until the answer is `success`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -37,6 +37,8 @@ struct State {
     told: BTreeMap<String, Told>,
     /// By notification, how often it was answered `success`.
     answered: BTreeMap<String, u32>,
+    /// How many different notifications there are.
+    made: usize,
     answers: usize,
     refusals: usize,
 }
@@ -84,6 +86,7 @@ impl<'k> Crowd<'k> {
             under_way: 0,
             told: BTreeMap::new(),
             answered: BTreeMap::new(),
+            made: 0,
             answers: 0,
             refusals: 0,
         };
@@ -123,6 +126,16 @@ impl<'k> Crowd<'k> {
     /// Posts answered `success` so far.
     pub(crate) fn answers(&self) -> usize {
         self.lock().answers
+    }
+
+    /// Posts not answered `success` so far.
+    pub(crate) fn refusals(&self) -> usize {
+        self.lock().refusals
+    }
+
+    /// Different notifications made so far, sent or soon to be.
+    pub(crate) fn made(&self) -> usize {
+        self.lock().made
     }
 
     pub(crate) fn answered(&self) -> BTreeMap<String, u32> {
@@ -177,7 +190,11 @@ impl<'k> Crowd<'k> {
                 state.next_trade += 1;
                 drop(state);
                 let (trade_no, told, posts) = self.trade(number);
+                let notify_ids: BTreeSet<&str> =
+                    posts.iter().map(|post| post.notify_id.as_str()).collect();
+                let made = notify_ids.len();
                 state = self.lock();
+                state.made += made;
                 state.told.insert(trade_no, told);
                 state.waiting.extend(posts);
             } else if state.waiting.is_empty() {

@@ -1,5 +1,7 @@
 //! The processes of a merchant who has servers: front door and consumers, each by itself, over somebody's Postgres.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::{fs, thread};
 
 use serde_json::{Value, json};
@@ -28,8 +30,10 @@ impl Drop for Stage {
         for role in ["up", "ingress", "consumer"] {
             // What every post was refused for is said once per post.
             let said = self.said(role);
-            let lines: Vec<&str> =
-                said.lines().filter(|line| !line.contains("cannot append a notification")).collect();
+            let lines: Vec<&str> = said
+                .lines()
+                .filter(|line| !line.contains("cannot append a notification"))
+                .collect();
             let tail = &lines[lines.len().saturating_sub(40)..];
             if !tail.is_empty() {
                 eprintln!("the last words of {role}:\n{}", tail.join("\n"));
@@ -71,6 +75,16 @@ impl Stage {
         Up::start_role(role, self.home.command(&[]), &self.log_file(role))
     }
 
+    /// The same, as a supervisor does it: again, where it ended because what it needs was not there yet.
+    pub(crate) fn keep_starting(&self, role: &str) -> Up {
+        let mut up = None;
+        wait::until("a role starts", || {
+            up = Up::try_start_role(role, self.home.command(&[]), &self.log_file(role));
+            up.is_some()
+        });
+        up.unwrap()
+    }
+
     /// What one role, in all its lives, has written to its standard error.
     pub(crate) fn said(&self, role: &str) -> String {
         fs::read_to_string(self.log_file(role)).unwrap_or_default()
@@ -85,7 +99,7 @@ impl Stage {
         &self.database_url
     }
 
-    fn log_file(&self, role: &str) -> std::path::PathBuf {
+    fn log_file(&self, role: &str) -> PathBuf {
         self.home.path(&format!("{role}.log"))
     }
 
@@ -133,7 +147,7 @@ impl Stage {
     }
 
     /// The program's own comparison says so, and counts what we counted.
-    fn assert_parity(&self, crowd: &Crowd<'_>, told: &std::collections::BTreeMap<String, Told>) {
+    fn assert_parity(&self, crowd: &Crowd<'_>, told: &BTreeMap<String, Told>) {
         let answered: Vec<String> = crowd.answered().into_keys().collect();
         let file = self.home.write("answered", answered.join("\n"));
         let arguments = ["audit", "parity", "--json", "--answered", file.to_str().unwrap()];

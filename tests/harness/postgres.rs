@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use diesel::connection::SimpleConnection as _;
 use rustix::process::{Pid, Signal, kill_process};
 use service::Cluster;
 use tempfile::TempDir;
@@ -63,4 +64,15 @@ impl Postgres {
             ledger::connect(&self.url).is_ok()
         });
     }
+}
+
+/// Asks a server whose disk is full for the one thing that it cannot do without, a new segment of its write-ahead log,
+/// until it has ended.
+pub(crate) fn make_it_give_up(url: &str) {
+    wait::until("a server without room for its write-ahead log has given up", || {
+        let Ok(mut conn) = ledger::connect(url) else { return true };
+        // The answer is the end of the connection.
+        drop(conn.batch_execute("SELECT pg_switch_wal(), pg_create_restore_point('full')"));
+        false
+    });
 }
