@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use diesel::sql_types::Integer;
 use diesel::{QueryableByName, RunQueryDsl as _, sql_query};
 use ledger::position::Advance;
-use ledger::{Batch, Connection, Message};
+use ledger::{Batch, Connection, Message, outbox};
 
 use crate::messages::{LOG_TOPIC, Messages, PARTITIONS};
 
@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     bare.print("bare inserts");
     let ratio = percent(bare.wall, ours.wall);
     println!("ledger::apply runs at {ratio} % of bare inserts' rate");
+    drain(&mut conn, batch)?.print("the outbox, per event");
     Ok(())
 }
 
@@ -88,9 +89,27 @@ fn apply(
     Ok(meter.stop(notifications))
 }
 
-/// What a number of notifications cost in all.
+/// What a relay asks of the database.
+fn drain(conn: &mut Connection, batch: usize) -> Result<Cost, Box<dyn Error>> {
+    let (limit, mut events) = (i64::try_from(batch)?, 0);
+    let mut meter = Meter::start(conn)?;
+    loop {
+        let sent = meter.measure(|| -> Result<usize, Box<dyn Error>> {
+            let next = outbox::next(conn, limit)?;
+            let ids: Vec<i64> = next.iter().map(|event| event.outbox_id).collect();
+            outbox::sent(conn, &ids)?;
+            Ok(ids.len())
+        })?;
+        if sent == 0 {
+            return Ok(meter.stop(events));
+        }
+        events += sent;
+    }
+}
+
+/// What a number of notifications, or events, cost in all.
 struct Cost {
-    notifications: usize,
+    of: usize,
     wall: Duration,
     /// Of this thread: making values, encoding, waiting excluded.
     client_cpu: Duration,
@@ -100,10 +119,10 @@ struct Cost {
 
 impl Cost {
     fn print(&self, what: &str) {
-        let each = |time: Duration| micros(time, self.notifications);
+        let each = |time: Duration| micros(time, self.of);
         println!(
             "{what}: {} /s, {} us each (client {} us of CPU, Postgres {} us of CPU)",
-            per_second(self.wall, self.notifications),
+            per_second(self.wall, self.of),
             each(self.wall),
             each(self.client_cpu),
             each(self.server_cpu),
@@ -140,10 +159,10 @@ impl Meter {
         done
     }
 
-    fn stop(self, notifications: usize) -> Cost {
+    fn stop(self, of: usize) -> Cost {
         let server_cpu = cpu_of(self.server).saturating_sub(self.server_before);
         let Meter { wall, client_cpu, .. } = self;
-        Cost { notifications, wall, client_cpu, server_cpu }
+        Cost { of, wall, client_cpu, server_cpu }
     }
 }
 

@@ -79,7 +79,7 @@ impl Messages {
             }
         };
         let content = self.genuine(trade, told);
-        if made % 7 == 0 {
+        if made.is_multiple_of(7) {
             self.earlier.push(content.clone());
         }
         content
