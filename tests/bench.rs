@@ -60,7 +60,8 @@ fn every_scenario_accepts_and_applies_all_and_leaves_nothing_behind() {
 fn over_kafka_it_measures_on_topics_of_its_own_and_removes_them() {
     let broker = Broker::own();
     let folder = folder();
-    let document = bench(folder.path(), &["--json", "--rounds", "1", "--kafka", &broker.address()]).json();
+    let document =
+        bench(folder.path(), &["--json", "--rounds", "1", "--kafka", &broker.address()]).json();
     assert_eq!((&document["log"], &document["wrong"]), (&"kafka".into(), &Value::Array(vec![])));
     for (scenario, figure) in [
         ("ingress", "accepted_per_second"),
