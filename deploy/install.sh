@@ -6,6 +6,7 @@ say() { printf '==> %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 RUST_VERSION=1.95 # as rust-version in Cargo.toml
+JAVA_VERSION=17   # what Kafka 4's broker asks for
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
@@ -20,7 +21,7 @@ as_root() {
 apt_updated=
 apt_install() {
     command -v apt-get >/dev/null ||
-        fail "cannot install $*: no apt-get here. Install a C compiler, Rust $RUST_VERSION and PostgreSQL 14 or later, and run this again"
+        fail "cannot install $*: no apt-get here. Install a C and C++ compiler, make, pkg-config, OpenSSL's headers, Rust $RUST_VERSION and PostgreSQL 14 or later (for the tests also Java 17 and Maven), and run this again"
     say "installing $* (apt-get)"
     if [ -z "$apt_updated" ]; then
         as_root apt-get update -qq
@@ -61,6 +62,11 @@ need_compiler() {
     if ! command -v cc >/dev/null || ! command -v c++ >/dev/null || ! command -v make >/dev/null; then
         apt_install gcc g++ libc6-dev make
     fi
+}
+
+# librdkafka, compiled in, is linked against the system's OpenSSL.
+need_openssl() {
+    pkg-config --exists openssl 2>/dev/null || apt_install libssl-dev pkg-config
 }
 
 need_rust() {
@@ -104,4 +110,30 @@ need_postgres() {
         as_root sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
     fi
     apt_install postgresql
+}
+
+java_is_new_enough() {
+    local java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+    command -v "$java" >/dev/null &&
+        at_least "$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9.]*\).*/\1/p')" "$JAVA_VERSION"
+}
+
+need_java() {
+    java_is_new_enough && return 0
+    apt_install default-jre-headless
+    java_is_new_enough ||
+        fail "Java $JAVA_VERSION or later is needed to run Kafka and this system's default-jre-headless is older: install one, set JAVA_HOME to it, and run this again"
+}
+
+need_maven() {
+    command -v mvn >/dev/null || apt_install maven
+}
+
+# The broker that the tests start, and that anybody may start with deploy/kafka/start.
+need_kafka() {
+    local folder
+    folder=$(dirname "${BASH_SOURCE[0]}")/kafka
+    need_java
+    "$folder/fetch" --check || need_maven
+    "$folder/fetch"
 }

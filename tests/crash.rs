@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::alipay::APP_ID;
 use crate::harness::binary::Up;
 use crate::harness::form::Form;
-use crate::harness::home::{Home, wait_until_applied};
-use crate::harness::{books, http, sql, wait};
+use crate::harness::home::Home;
+use crate::harness::{books, http, log, sql, wait};
 
 /// Merchants' customers who go on paying, whatever happens to the door.
 #[derive(Default)]
@@ -62,8 +62,8 @@ impl Crowd {
     }
 
     /// The ledger holds what was answered, at most what was sent, and each of them once.
-    fn assert_kept(&self, database_url: &str) {
-        wait_until_applied(database_url);
+    fn assert_kept(&self, log: &stream::Log, database_url: &str) {
+        log::wait_until_applied(log, database_url);
         let mut conn = ledger::connect(database_url).unwrap();
         let applied = "SELECT trade_no AS text FROM inbox WHERE outcome = 'applied'";
         let applied = sql::texts(&mut conn, applied);
@@ -105,7 +105,7 @@ fn case_1_killed_three_times_in_a_stream_of_posts_it_has_lost_nothing_it_answere
     }
     let up = home.up();
     let cluster = home.open_cluster();
-    crowd.assert_kept(cluster.url());
+    crowd.assert_kept(&home.log(), cluster.url());
     home.tell(&up, &Form::paid("T-after"));
     cluster.close().unwrap();
     assert!(up.stop().success());
@@ -124,7 +124,7 @@ fn case_2_stopped_in_a_stream_of_posts_it_answers_what_it_took_and_has_kept_it()
     });
     assert!(up.wait().success(), "{}", home.stderr());
     let _up = home.up();
-    crowd.assert_kept(&home.database.as_ref().unwrap().url);
+    crowd.assert_kept(&home.log(), &home.database.as_ref().unwrap().url);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn case_3_its_database_killed_in_a_stream_of_posts_it_has_lost_nothing_it_answer
     });
     wait::until("it is ready again", || up.ask("/readyz").0 == 200);
     let cluster = home.open_cluster();
-    crowd.assert_kept(cluster.url());
+    crowd.assert_kept(&home.log(), cluster.url());
     cluster.close().unwrap();
     assert!(up.stop().success());
 }
@@ -155,7 +155,7 @@ fn case_4_killed_while_it_applies_it_has_applied_nothing_by_half() {
     let url = home.database.as_ref().unwrap().url.clone();
     let up = home.up();
     home.tell(&up, &Form::paid("T0"));
-    wait_until_applied(&url);
+    home.wait_until_applied();
     let (mut holder, mut looker) = (home.connect(), home.connect());
     // The inbox and the position can be written, the journal cannot.
     sql::run(&mut holder, "BEGIN; LOCK TABLE journal_line IN ACCESS EXCLUSIVE MODE");
@@ -173,7 +173,7 @@ fn case_4_killed_while_it_applies_it_has_applied_nothing_by_half() {
 
     let _up = home.up();
     crowd.sent.lock().unwrap().insert("T0".to_owned());
-    crowd.assert_kept(&url);
+    crowd.assert_kept(&home.log(), &url);
 }
 
 #[test]
@@ -200,5 +200,5 @@ fn case_5_killed_while_it_appends_a_retry_has_its_effect_once() {
     let crowd = Crowd::default();
     crowd.sent.lock().unwrap().insert("T1".to_owned());
     crowd.answered.lock().unwrap().insert("T1".to_owned());
-    crowd.assert_kept(&url);
+    crowd.assert_kept(&home.log(), &url);
 }

@@ -5,15 +5,27 @@
 mod harness;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod broker;
+#[cfg(test)]
 mod consumer;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
+mod death;
+#[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod migrations;
+#[cfg(test)]
+mod parity;
 #[cfg(test)]
 mod reconcile;
 #[cfg(test)]

@@ -28,14 +28,14 @@ fn an_empty_database_goes_up_down_and_up_again() {
 
 #[test]
 fn a_filled_database_goes_down_and_is_as_good_as_new() {
-    let database = Database::new();
+    let database = Database::with_postgres_log();
     let mut conn = database.connect();
     for _ in 0..2 {
         fill(&database, &mut conn);
         ledger::migrate::revert(&mut conn).unwrap();
         assert_eq!(objects(&mut conn), Vec::<String>::new(), "left behind by down.sql");
         ledger::migrate(&mut conn).unwrap();
-        stream::create_partitions(&mut conn, 4).unwrap();
+        stream::set_up(&database.log).unwrap();
         assert_eq!(sql::count(&mut conn, "trade"), 0);
     }
     fill(&database, &mut conn);
@@ -44,7 +44,7 @@ fn a_filled_database_goes_down_and_is_as_good_as_new() {
 
 #[test]
 fn migrating_again_does_nothing() {
-    let database = Database::new();
+    let database = Database::with_postgres_log();
     let mut conn = database.connect();
     fill(&database, &mut conn);
     let (schema, book) = (objects(&mut conn), books::of_trades(&mut conn, "%"));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use service::Settings;
+use service::settings::KafkaSettings;
 
 use crate::harness::alipay::APP_ID;
 use crate::harness::binary::Ended;
@@ -33,13 +34,16 @@ fn what_is_wrong_in_the_file_is_named_with_its_key_its_file_and_its_line() {
         (r#""file:alipay.pem""#, "", 14, "verification_keys"),
         (r#""file:alipay.pem""#, r#""MIIBIjANBgkqhkiG9w0BAQ""#, 14, "verification_keys"),
         ("[ingress]", "[ingress", 3, ""),
-        ("[ingress]", "[log]\nkind = \"kafka\"\n[ingress]", 4, "only the Postgres log"),
+        ("[ingress]", "[log]\nkind = \"kafka\"\n[ingress]", 4, "brokers"),
+        ("[ingress]", "[log.kafka]\nbrokers = \"host:9092\"\n[ingress]", 3, "kind = \"kafka\""),
+        ("[ingress]", "[log]\nkafka.brokers = \"host\"\n[ingress]", 4, "`host:port`"),
         (
             "[ingress]",
-            "[log.kafka]\nbrokers = \"host:9092\"\n[ingress]",
-            3,
-            "only the Postgres log",
+            "[log]\nkind = \"kafka\"\n[log.kafka]\nbrokers = \"h:1\"\nproperties.acks = 1\n[ingress]",
+            7,
+            "`acks` cannot be set here: `success` promises",
         ),
+        ("[ingress]", "[stop]\ndelay_ms = 20000\n[ingress]", 4, "stop.delay_ms"),
         (
             "fee_rate =",
             "verification_certificates = [\"file:alipay.crt\"]\nfee_rate =",
@@ -66,7 +70,9 @@ fn a_variable_overrides_the_file_and_a_wrong_one_is_named() {
         ("SUANPAN__INGRESS__PORT", "8080", "port"),
         ("SUANPAN__INGRES__LISTEN", "127.0.0.1:0", "ingres"),
         ("SUANPAN__INGRESS__LISTEN", "here", ""),
-        ("SUANPAN__LOG__KIND", "kafka", "only the Postgres log"),
+        ("SUANPAN__LOG__KIND", "kafka", "brokers"),
+        ("SUANPAN__LOG__KAFKA__BROKERS", "host:9092", "kind = \"kafka\""),
+        ("SUANPAN__STOP__LIMIT_MS", "soon", "whole number"),
         ("SUANPAN__APP__7__ID", "2021000000000009", ""),
     ] {
         let home = Home::with_private_cluster().variable(name, value);
@@ -105,6 +111,51 @@ fn the_settings_that_are_shipped_are_good_and_show_every_default() {
     assert_eq!(shipped.admin, default.admin);
     assert_eq!(shipped.console, default.console);
     assert_eq!(shipped.reconciliation, default.reconciliation);
+    assert_eq!(shipped.stop, default.stop);
     assert_eq!(shipped.logs, default.logs);
     assert_eq!(shipped.apps.len(), 1);
+}
+
+#[test]
+fn the_containers_settings_are_good_and_fit_the_containers() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let settings = Settings::load(&deploy.join("compose.toml"), std::iter::empty()).unwrap();
+    let compose = std::fs::read_to_string(deploy.join("compose.yaml")).unwrap();
+    let kafka = settings.log.kafka.unwrap();
+    assert!(compose.contains(&format!("CLIENTS://{}", kafka.brokers)), "{}", kafka.brokers);
+    assert_eq!(kafka.replication, 1, "there is one broker");
+    for (listen, port) in [(settings.ingress.listen, "8080:8080"), (settings.admin.listen, "/9090")]
+    {
+        assert!(listen.ip().is_unspecified(), "nobody outside of the container reaches {listen}");
+        assert!(compose.contains(port) && port.ends_with(&listen.port().to_string()), "{listen}");
+    }
+    assert!(settings.stop.limit_ms < 30_000 && compose.contains("stop_grace_period: 30s"));
+}
+
+#[test]
+fn the_kafka_section_that_is_shipped_is_good_once_it_is_no_comment_and_shows_the_defaults() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/suanpan.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let section = text.split("\n\n").find(|section| section.starts_with("# [log.kafka]")).unwrap();
+    let uncommented: String =
+        section.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap())).collect();
+    let read = |text: &str| Settings::parse(text, &file, std::iter::empty()).unwrap().log.kafka;
+    let kafka = "[log]\nkind = \"kafka\"\n";
+    let shown = read(&format!("{kafka}{uncommented}")).unwrap();
+    let default = read(&format!("{kafka}kafka.brokers = \"{}\"", shown.brokers)).unwrap();
+    assert_eq!(shown.properties.len(), 2);
+    assert!(shown.password.is_some() && shown.ca.is_some() && shown.key_password.is_some());
+    // What only counts with security is shown; everything else is as it is without the line.
+    let without_security = KafkaSettings {
+        security: default.security,
+        username: None,
+        password: None,
+        ca: None,
+        certificate: None,
+        key: None,
+        key_password: None,
+        properties: default.properties.clone(),
+        ..shown
+    };
+    assert_eq!(without_security, default);
 }

@@ -1,4 +1,4 @@
 //! The log on a real Postgres: nothing acknowledged is lost, nothing is skipped, nothing unread is dropped.
 
-mod append;
+mod postgres;
 mod read;

@@ -158,6 +158,84 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_the_containers_are_made_of_exists() {
+        let compose = read(&root().join("deploy/compose.yaml"));
+        // Made by deploy/make-secrets, or put there by whoever runs it.
+        let made_later = ["./secrets/", "./keys"];
+        let mut mentioned = 0;
+        for word in compose.split(|c: char| c.is_whitespace() || matches!(c, ':' | '[' | ']' | ','))
+        {
+            if !word.starts_with("./") && !word.starts_with("../") {
+                continue;
+            }
+            mentioned += 1;
+            let known = made_later.iter().any(|later| word.starts_with(later))
+                || root().join("deploy").join(word).exists();
+            assert!(known, "deploy/compose.yaml mentions `{word}`, which is not there");
+        }
+        assert!(mentioned >= 8, "the words are not found any more");
+        // Relative to the context, which is the root.
+        assert!(compose.contains("context: ..\n"));
+        for dockerfile in after(&compose, "dockerfile: ") {
+            assert!(root().join(dockerfile).is_file(), "`{dockerfile}` is not there");
+        }
+        for path in after(&read(&root().join(".dockerignore")), "!") {
+            assert!(
+                root().join(path).exists(),
+                ".dockerignore lets `{path}` in, which is not there"
+            );
+        }
+    }
+
+    #[test]
+    fn the_containers_run_commands_that_exist() {
+        let compose = read(&root().join("deploy/compose.yaml"));
+        let cli = read(&root().join("crates/suanpan/src/cli.rs"));
+        let (_, cli) = cli.split_once("enum Command {").unwrap();
+        let (cli, _) = cli.split_once("\n}").unwrap();
+        // Prometheus has one, too, of options alone.
+        let commands: BTreeSet<&str> = after(&compose, "command: [")
+            .filter_map(|list| list.strip_suffix(']').filter(|list| !list.starts_with('-')))
+            .collect();
+        assert_eq!(commands.len(), compose.matches("<<: *role").count(), "{commands:?}");
+        assert!(!commands.is_empty());
+        for command in commands {
+            let variant = format!("    {}{},\n", command[..1].to_uppercase(), &command[1..]);
+            assert!(cli.contains(&variant), "there is no command `suanpan {command}`");
+        }
+    }
+
+    #[test]
+    fn dashboards_ask_for_metrics_that_exist() {
+        let mut asked = 0;
+        for entry in fs::read_dir(root().join("dashboards")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let text = read(&path);
+            let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert!(dashboard["uid"].is_string(), "{} has no uid", path.display());
+            for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                let name = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|part| word.strip_suffix(part))
+                    .unwrap_or(word);
+                if name.starts_with("suanpan_") {
+                    asked += 1;
+                    assert!(METRICS.contains(&name), "{} asks for `{name}`", path.display());
+                }
+            }
+        }
+        assert!(asked > 0);
+    }
+
+    /// What follows the prefix on the lines that begin with it.
+    fn after<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        text.lines().filter_map(move |line| line.trim_start().strip_prefix(prefix))
+    }
+
     fn root() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
     }

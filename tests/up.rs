@@ -13,23 +13,18 @@ use crate::harness::alipay::APP_ID;
 use crate::harness::binary::Up;
 use crate::harness::form::{Form, Rule, encode, gbk};
 use crate::harness::home::{self, Home};
-use crate::harness::{http, sql, wait};
+use crate::harness::{http, log, sql, wait};
 
 const OTHER_SELLER: &str = "2088000000000009";
 const OTHER_APP: &str = "2021000000000009";
-
-/// Everything in the log is in the ledger.
-fn wait_until_applied(home: &Home) {
-    home::wait_until_applied(&home.database.as_ref().unwrap().url);
-}
 
 /// `notify_id outcome`, in their order.
 fn inbox(conn: &mut ledger::Connection) -> Vec<String> {
     sql::texts(conn, "SELECT notify_id || ' ' || outcome AS text FROM inbox ORDER BY 1")
 }
 
-fn appended(conn: &mut ledger::Connection) -> i64 {
-    sql::number(conn, "SELECT sum(next_offset)::bigint AS number FROM log_partition")
+fn appended(home: &Home) -> i64 {
+    log::count(home.database.as_ref().unwrap())
 }
 
 /// How often notifications came to this.
@@ -80,8 +75,8 @@ fn what_is_genuine_is_answered_success_and_is_in_the_inbox_once() {
     }
 
     let mut conn = home.connect();
-    assert_eq!(appended(&mut conn), 8, "what was answered is in the log");
-    wait_until_applied(&home);
+    assert_eq!(appended(&home), 8, "what was answered is in the log");
+    home.wait_until_applied();
     let expected = [
         "2024030501222090012000000000000008 applied",
         "N-other kept",
@@ -198,10 +193,9 @@ fn what_is_not_genuine_is_answered_fail_and_nowhere_appended() {
     assert_eq!(http::post(&up.notify_url(APP_ID), &long), (413, b"fail".to_vec()));
     assert_eq!(count(&up, APP_ID, "too_large").as_deref(), Some("1"));
 
-    let mut conn = home.connect();
-    assert_eq!(appended(&mut conn), 0);
+    assert_eq!(appended(&home), 0);
     home.tell(&up, &Form::paid("T1"));
-    assert_eq!(appended(&mut conn), 1, "and the genuine one still goes in");
+    assert_eq!(appended(&home), 1, "and the genuine one still goes in");
 }
 
 #[test]
@@ -225,7 +219,7 @@ fn what_is_genuine_and_cannot_be_applied_is_answered_success_and_kept_aside() {
         home.tell(&up, &form);
         expected.insert(encode(&home.sign(&form)), (what, reason));
     }
-    wait_until_applied(&home);
+    home.wait_until_applied();
 
     let mut conn = home.connect();
     let kept = ledger::quarantine::list(&mut conn, 100).unwrap();

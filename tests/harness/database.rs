@@ -1,4 +1,4 @@
-//! One private cluster for all tests, a database each.
+//! One private cluster for all tests, a database each; and a log each, of the kind that this run is about.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,33 +9,56 @@ use std::os::unix::fs::PermissionsExt as _;
 use service::Cluster;
 use tempfile::TempDir;
 
-use super::{sql, wait};
+use stream::Log;
 
-/// A database of its own, on the cluster that all tests share. Gone with the cluster.
+use super::log::{self, LogKind};
+use super::{Broker, sql, wait};
+
+/// A database of its own, on the cluster that all tests share, and a log of its own. Gone with the cluster.
 pub(crate) struct Database {
     pub(crate) url: String,
+    /// In this database, or topics of its own in the Kafka that all tests share.
+    pub(crate) log: Log,
     name: String,
     cluster: Arc<SharedCluster>,
+    _broker: Option<Arc<Broker>>,
 }
 
 impl Database {
-    /// With this version's schema and four partitions.
+    /// With this version's schema and a log of four partitions.
     pub(crate) fn new() -> Database {
-        let database = Database::empty();
-        let mut conn = database.connect();
-        ledger::migrate(&mut conn).unwrap();
-        stream::create_partitions(&mut conn, 4).unwrap();
-        database
+        Database::empty().set_up()
     }
 
-    /// Without any schema.
+    /// The same, with the Postgres log whatever this run is about.
+    pub(crate) fn with_postgres_log() -> Database {
+        let mut database = Database::empty();
+        database.log = Log::Postgres { database_url: database.url.clone(), partitions: 4 };
+        database.set_up()
+    }
+
+    fn set_up(self) -> Database {
+        ledger::migrate(&mut self.connect()).unwrap();
+        stream::set_up(&self.log).unwrap();
+        self
+    }
+
+    /// Without any schema, and with a log that nobody has set up.
     pub(crate) fn empty() -> Database {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let cluster = SharedCluster::get();
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         sql::run(&mut cluster.connect(), &format!("CREATE DATABASE {name}"));
         let (server, options) = cluster.cluster.url().split_once("/suanpan?").unwrap();
-        Database { url: format!("{server}/{name}?{options}"), name, cluster }
+        let url = format!("{server}/{name}?{options}");
+        let (log, broker) = match log::kind() {
+            LogKind::Postgres => (Log::Postgres { database_url: url.clone(), partitions: 4 }, None),
+            LogKind::Kafka => {
+                let broker = Broker::shared();
+                (Log::Kafka(log::kafka(&broker)), Some(broker))
+            }
+        };
+        Database { url, log, name, cluster, _broker: broker }
     }
 
     pub(crate) fn connect(&self) -> ledger::Connection {

@@ -4,15 +4,18 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use ::alipay::SigningKey;
 use service::Cluster;
+use stream::{KafkaSettings, TopicNames};
 use tempfile::TempDir;
 
 use super::alipay::{APP_ID, SELLER_ID};
 use super::binary::{Ended, Up, suanpan};
 use super::form::{Form, Rule};
-use super::{Database, http, wait};
+use super::log::{self, LogKind};
+use super::{Broker, Database, http};
 
 pub(crate) struct Home {
     pub(crate) folder: TempDir,
@@ -20,6 +23,8 @@ pub(crate) struct Home {
     pub(crate) key: SigningKey,
     /// A database on the cluster that all tests share; `None` where the program starts its own.
     pub(crate) database: Option<Database>,
+    /// Where this run is about Kafka.
+    kafka: Option<(KafkaSettings, Arc<Broker>)>,
     variables: Vec<(String, String)>,
 }
 
@@ -33,12 +38,60 @@ impl Home {
         home.variable("SUANPAN_TEST_DATABASE", &url)
     }
 
+    /// The log of this merchant, where it is not in a private cluster.
+    pub(crate) fn log(&self) -> stream::Log {
+        match (&self.kafka, &self.database) {
+            (Some((kafka, _)), _) => stream::Log::Kafka(kafka.clone()),
+            (None, Some(database)) => database.log.clone(),
+            (None, None) => {
+                let cluster = self.open_cluster();
+                let database_url = cluster.url().to_owned();
+                cluster.close().unwrap();
+                stream::Log::Postgres { database_url, partitions: 4 }
+            }
+        }
+    }
+
+    /// Waits until everything in the log is in the ledger.
+    pub(crate) fn wait_until_applied(&self) {
+        match &self.database {
+            Some(database) => log::wait_until_applied(&self.log(), &database.url),
+            None => {
+                let cluster = self.open_cluster();
+                log::wait_until_applied(&self.log(), cluster.url());
+                cluster.close().unwrap();
+            }
+        }
+    }
+
     /// A merchant whose program starts a Postgres of its own.
     pub(crate) fn with_private_cluster() -> Home {
         Home::with(None)
     }
 
     fn with(database: Option<Database>) -> Home {
+        let kafka = match (&database, log::kind()) {
+            (_, LogKind::Postgres) => None,
+            (Some(Database { log: stream::Log::Kafka(kafka), .. }), LogKind::Kafka) => {
+                Some((kafka.clone(), Broker::shared()))
+            }
+            (_, LogKind::Kafka) => {
+                let broker = Broker::shared();
+                Some((log::kafka(&broker), broker))
+            }
+        };
+        let mut home = Home::bare();
+        home.database = database;
+        if let Some((settings, broker)) = kafka {
+            home = home.over(&settings);
+            home.kafka = Some((settings, broker));
+        }
+        home
+    }
+
+    /// A merchant whose variables say where database and log are; without any, all is in a Postgres that the program
+    /// starts by itself.
+    pub(crate) fn bare() -> Home {
         // As root, the server's user must be able to pass through.
         let folder = tempfile::Builder::new()
             .prefix("suanpan-t")
@@ -46,10 +99,31 @@ impl Home {
             .tempdir()
             .unwrap();
         let (key, _) = SigningKey::generate().unwrap();
-        let home = Home { folder, key, database, variables: Vec::new() };
+        let (database, kafka, variables) = (None, None, Vec::new());
+        let home = Home { folder, key, database, kafka, variables };
         home.write("alipay.pem", pem(&home.key.public_key_base64()));
         home.write("suanpan.toml", settings("file:alipay.pem"));
         home
+    }
+
+    /// The same merchant with this log.
+    pub(crate) fn over(self, kafka: &KafkaSettings) -> Home {
+        let TopicNames { notifications, quarantine, dead_letters, ledger_events } = &kafka.topics;
+        let replication = kafka.replication.to_string();
+        let home = self.variable("SUANPAN__LOG__KIND", "kafka");
+        [
+            ("BROKERS", &kafka.brokers),
+            ("NOTIFICATIONS_TOPIC", notifications),
+            ("QUARANTINE_TOPIC", quarantine),
+            ("DEAD_LETTERS_TOPIC", dead_letters),
+            ("LEDGER_EVENTS_TOPIC", ledger_events),
+            ("GROUP", &kafka.group),
+            ("REPLICATION", &replication),
+        ]
+        .into_iter()
+        .fold(home, |home, (name, value)| {
+            home.variable(&format!("SUANPAN__LOG__KAFKA__{name}"), value)
+        })
     }
 
     /// An environment variable for every command.
@@ -129,19 +203,6 @@ impl Drop for Home {
             eprintln!("cannot stop the private Postgres in {}: {error}", self.data_dir().display());
         }
     }
-}
-
-/// Waits until everything in the log is in the ledger.
-pub(crate) fn wait_until_applied(database_url: &str) {
-    let mut conn = ledger::connect(database_url).unwrap();
-    let mut reader = stream::Reader::open(database_url).unwrap();
-    let ends = reader.ends().unwrap();
-    let partitions: Vec<(&str, i32)> =
-        ends.iter().map(|(partition, _)| (partition.topic.as_str(), partition.number)).collect();
-    wait::until("the log is applied", || {
-        let positions = ledger::position::read(&mut conn, &partitions).unwrap();
-        ends.iter().zip(positions).all(|((_, end), position)| *end == position)
-    });
 }
 
 /// Settings with one app, its keys listed as given: `file:a.pem", "file:b.pem`.

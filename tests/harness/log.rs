@@ -1,14 +1,53 @@
 //! The log, written as the ingress writes it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use chrono::DateTime;
 use payment::{AppId, Envelope, Kind, Provider, Source, Topic};
-use stream::{AppendError, AppendSettings, Appender, Partition, Reader, Record};
+use stream::{
+    AppendError, AppendSettings, Appender, KafkaSettings, Partition, Reader, Record, TopicNames,
+};
 use tokio::runtime::{Builder, Runtime};
 
-use super::Database;
 use super::alipay::APP_ID;
+use super::{Broker, Database, wait};
+
+/// Which log this run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogKind {
+    Postgres,
+    Kafka,
+}
+
+/// `SUANPAN_TEST_LOG=kafka` runs the same tests over Kafka; `tests/run` does both.
+pub(crate) fn kind() -> LogKind {
+    match std::env::var("SUANPAN_TEST_LOG").as_deref() {
+        Err(_) | Ok("" | "postgres") => LogKind::Postgres,
+        Ok("kafka") => LogKind::Kafka,
+        Ok(other) => panic!("SUANPAN_TEST_LOG is postgres or kafka, and not {other}"),
+    }
+}
+
+/// Topics and a group that no other test has.
+pub(crate) fn kafka(broker: &Broker) -> KafkaSettings {
+    let name = broker.fresh_name();
+    let topic = |topic: Topic| format!("{name}.{}", topic.as_str());
+    KafkaSettings {
+        brokers: broker.address(),
+        topics: TopicNames {
+            notifications: topic(Topic::Notifications),
+            quarantine: topic(Topic::Quarantine),
+            dead_letters: topic(Topic::DeadLetters),
+            ledger_events: topic(Topic::LedgerEvents),
+        },
+        group: name,
+        partitions: 4,
+        replication: 1,
+        keep: Duration::from_secs(3600),
+        properties: Vec::new(),
+    }
+}
 
 pub(crate) struct Log {
     pub(crate) appender: Appender,
@@ -22,7 +61,7 @@ impl Log {
 
     pub(crate) fn with(database: &Database, settings: AppendSettings) -> Log {
         let runtime = Builder::new_current_thread().build().unwrap();
-        Log { appender: Appender::start(&database.url, settings).unwrap(), runtime }
+        Log { appender: Appender::start(&database.log, settings).unwrap(), runtime }
     }
 
     pub(crate) fn append(&self, envelope: Envelope) -> Result<(Partition, i64), AppendError> {
@@ -75,10 +114,37 @@ pub(crate) fn envelope(key: &str, body: Vec<u8>) -> Envelope {
     }
 }
 
-/// Everything in the log, read over a new connection.
+/// Everything in the consumed topics, read over a new connection.
 pub(crate) fn read_all(database: &Database) -> Vec<Record> {
-    let mut reader = Reader::open(&database.url).unwrap();
-    let from: Vec<(Partition, i64)> =
-        reader.partitions().unwrap().into_iter().map(|partition| (partition, 0)).collect();
-    reader.read(&from, usize::from(u16::MAX), std::time::Duration::ZERO).unwrap()
+    let mut reader = Reader::beside(&database.log).unwrap();
+    let partitions = reader.assignment().unwrap().partitions;
+    let mut next = reader.starts(&partitions).unwrap();
+    let ends = reader.ends(&partitions).unwrap();
+    let mut records = Vec::new();
+    wait::until("the log is read to its end", || {
+        for record in reader.read(&next, 1_000, Duration::from_millis(100)).unwrap() {
+            let (_, next) = next.iter_mut().find(|(other, _)| *other == record.partition).unwrap();
+            *next = record.offset + 1;
+            records.push(record);
+        }
+        next.iter().zip(&ends).all(|((_, next), (_, end))| next >= end)
+    });
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
+}
+
+/// How many records are in the consumed topics.
+pub(crate) fn count(database: &Database) -> i64 {
+    let mut reader = Reader::beside(&database.log).unwrap();
+    let partitions = reader.assignment().unwrap().partitions;
+    reader.ends(&partitions).unwrap().iter().map(|(_, end)| end).sum()
+}
+
+/// Waits until everything in the log is in the ledger.
+pub(crate) fn wait_until_applied(log: &stream::Log, database_url: &str) {
+    let mut conn = ledger::connect(database_url).unwrap();
+    let mut reader = Reader::beside(log).unwrap();
+    wait::until("the log is applied", || {
+        consumer::parity::unapplied(log, &mut reader, &mut conn).unwrap() == 0
+    });
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Far beyond what the slowest machine needs: only a test that fails waits so long.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Looks again and again until it is so, and fails by name if it never is.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {

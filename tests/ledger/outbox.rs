@@ -6,7 +6,7 @@ use alipay::RefundFee;
 use chrono::{DateTime, NaiveDate};
 use ledger::difference::{self, Difference};
 use ledger::outbox::{self, Outgoing, Waiting};
-use ledger::{Connection, Content, Place};
+use ledger::{Connection, Content, Place, QueryError};
 use payment::{AppId, BillDay, Kind, Source, Topic};
 use serde_json::{Value, json};
 
@@ -116,18 +116,23 @@ fn the_next_event_of_a_key_waits_until_the_one_before_is_in_the_log() {
 }
 
 #[test]
-fn only_one_relay_leads_until_its_connection_ends() {
+fn only_one_relay_leads_until_its_work_is_done() {
     let database = Database::new();
     let (mut first, mut second) = (database.connect(), database.connect());
-    for _ in 0..2 {
-        assert_eq!(outbox::lead(&mut first), Ok(true));
-        assert_eq!(outbox::lead(&mut second), Ok(false));
+    let mut elsewhere = Database::new().connect();
+    let leads =
+        |conn: &mut Connection| outbox::lead(conn, |_| Ok::<_, QueryError>(())).unwrap().is_some();
+    for (outcome, expected) in
+        [(Ok(()), Ok(Some(()))), (Err(QueryError::NotFound), Err(QueryError::NotFound))]
+    {
+        let led = outbox::lead(&mut first, |_| {
+            assert!(!leads(&mut second));
+            assert!(leads(&mut elsewhere), "another database has a leader of its own");
+            outcome
+        });
+        assert_eq!(led, expected);
+        assert!(leads(&mut second));
     }
-    drop(first);
-    crate::harness::wait::until("the lead is free", || outbox::lead(&mut second) == Ok(true));
-    assert_eq!(outbox::lead(&mut database.connect()), Ok(false));
-    // Another database has a leader of its own.
-    assert_eq!(outbox::lead(&mut Database::new().connect()), Ok(true));
 }
 
 #[test]

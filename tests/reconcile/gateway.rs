@@ -11,7 +11,7 @@ use simulator::{Keys, Listen, Plan, SimulatorKey};
 use super::{DAY, NEXT_DAY, changes, ids};
 use crate::harness::alipay::{APP_ID, SELLER_ID};
 use crate::harness::binary::Ended;
-use crate::harness::home::{self, Home};
+use crate::harness::home::Home;
 use crate::harness::sql;
 
 fn plan(first_day: &str, trades: u32) -> Plan {
@@ -49,7 +49,7 @@ fn days_are_fetched_and_reconciled_as_the_answer_key_says() {
     let door = door.strip_suffix("/notify/alipay/").unwrap();
     let tally = simulator::post_all(&scenario.deliveries, door, 4, |_, _| {}).unwrap();
     assert!(tally.wrong.is_empty(), "{:?}", tally.wrong);
-    home::wait_until_applied(&home.database.as_ref().unwrap().url);
+    home.wait_until_applied();
 
     for round in 1..=2 {
         let mut found: Vec<String> = Vec::new();

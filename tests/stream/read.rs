@@ -1,13 +1,41 @@
-//! What readers see, while others write and afterwards.
+//! What readers see, while others write and afterwards: the same of either log.
 
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::DateTime;
+use payment::{Envelope, Kind, Topic};
 use stream::{Partition, Reader, Record};
 
-use crate::harness::{Database, Log, log, sql};
+use crate::harness::{Database, Log, log};
+
+/// How long a record that is there may take to be read.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn what_is_acknowledged_can_be_read_by_whoever_comes_next() {
+    let database = Database::new();
+    let log = Log::open(&database);
+    for number in 0..20 {
+        let envelope = Envelope {
+            topic: Topic::CONSUMED[number % 2],
+            kind: [Kind::NotificationReceived, Kind::NotificationQuarantined][number % 2],
+            reason: (number % 3 == 0).then(|| "other_seller: 付给别人".to_owned()),
+            received_at: DateTime::from_timestamp_micros(1_709_600_412_123_456).unwrap(),
+            ..log::envelope("O-1", b"a=%00&b=\0\xFF\n".repeat(number * 100))
+        };
+        let (partition, offset) = log.append(envelope.clone()).unwrap();
+        let mut reader = Reader::beside(&database.log).unwrap();
+        reader.assignment().unwrap();
+        for _ in 0..2 {
+            let records = reader.read(&[(partition, offset)], 10, PATIENCE).unwrap();
+            assert_eq!(records.len(), 1);
+            assert_eq!((records[0].partition, records[0].offset), (partition, offset));
+            assert_eq!(records[0].envelope, envelope);
+        }
+    }
+}
 
 #[test]
 fn readers_beside_writers_see_every_record_once_and_in_order() {
@@ -20,8 +48,8 @@ fn readers_beside_writers_see_every_record_once_and_in_order() {
 
     let (acknowledged, seen) = thread::scope(|scope| {
         let readers = [1, 50, 1_000].map(|limit| {
-            let url = &database.url;
-            scope.spawn(move || follow(url, limit, TASKS * EACH))
+            let log = &database.log;
+            scope.spawn(move || follow(log, limit, TASKS * EACH))
         });
         let writers = [0, 1].map(|side| {
             let log = &logs[side];
@@ -74,11 +102,12 @@ fn readers_beside_writers_see_every_record_once_and_in_order() {
 }
 
 /// Reads on from the beginning until `count` records were read; every offset must be the next one.
-fn follow(url: &str, limit: usize, count: usize) -> Vec<Record> {
+fn follow(log: &stream::Log, limit: usize, count: usize) -> Vec<Record> {
     const DEADLINE: Duration = Duration::from_secs(60);
-    let mut reader = Reader::open(url).unwrap();
+    let mut reader = Reader::beside(log).unwrap();
+    let partitions = reader.assignment().unwrap().partitions;
     let mut next: Vec<(Partition, i64)> =
-        reader.partitions().unwrap().into_iter().map(|partition| (partition, 0)).collect();
+        partitions.into_iter().map(|partition| (partition, 0)).collect();
     let mut records = Vec::new();
     let started = Instant::now();
     while records.len() < count {
@@ -120,77 +149,4 @@ fn records_of_one_key_stand_in_one_partition_in_their_order() {
         assert_eq!(bodies, numbers.iter().map(String::as_bytes).collect::<Vec<_>>(), "{key}");
         assert!(records.iter().all(|record| record.partition == records[0].partition), "{key}");
     }
-}
-
-#[test]
-fn only_old_records_that_were_read_are_dropped() {
-    let database = Database::new();
-    // One partition of more records than are dropped at a time.
-    let mut conn = database.connect();
-    let log = Log::open(&database);
-    let (partition, _) = log.append(log::envelope("O-1", b"first".to_vec())).unwrap();
-    sql::run(
-        &mut conn,
-        &format!(
-            "INSERT INTO log_record (topic, partition, record_offset, id, provider, app_id, key, source,
-                                     received_at, body)
-             SELECT topic, partition, number, id, provider, app_id, key, source, received_at, body
-               FROM log_record, generate_series(1, 5999) AS number;
-             UPDATE log_partition SET next_offset = 6000
-              WHERE topic = '{}' AND partition = {}",
-            partition.topic.as_str(),
-            partition.number
-        ),
-    );
-    let mut reader = Reader::open(&database.url).unwrap();
-    let left = |conn: &mut ledger::Connection| {
-        let left = "SELECT count(*) AS number FROM log_record WHERE record_offset >= ";
-        (sql::count(conn, "log_record"), sql::number(conn, &format!("{left}5500")))
-    };
-    let [long_ago, some_day] = [-1, 1].map(|sign| now(&mut conn) + TimeDelta::days(sign * 365));
-
-    // Read, but young.
-    assert_eq!(reader.drop_read(&[(partition, 6_000)], long_ago).unwrap(), 0);
-    assert_eq!(left(&mut conn), (6_000, 500));
-    // Old, but not read.
-    assert_eq!(reader.drop_read(&[(partition, 0)], some_day).unwrap(), 0);
-    assert_eq!(left(&mut conn), (6_000, 500));
-    // Both, once and no more.
-    assert_eq!(reader.drop_read(&[(partition, 5_500)], some_day).unwrap(), 5_500);
-    assert_eq!(left(&mut conn), (500, 500));
-    assert_eq!(reader.drop_read(&[(partition, 5_500)], some_day).unwrap(), 0);
-    assert_eq!(left(&mut conn), (500, 500));
-
-    let rest = reader.read(&[(partition, 0)], 5_000, Duration::ZERO).unwrap();
-    let offsets: Vec<i64> = rest.iter().map(|record| record.offset).collect();
-    assert_eq!(offsets, (5_500..6_000).collect::<Vec<_>>());
-    // The offsets go on where they were.
-    assert_eq!(log.append(log::envelope("O-1", b"next".to_vec())), Ok((partition, 6_000)));
-}
-
-/// By the database's clock, which is the one that records are dropped by.
-fn now(conn: &mut ledger::Connection) -> DateTime<Utc> {
-    let seconds = "SELECT extract(epoch FROM now())::bigint AS number";
-    DateTime::from_timestamp(sql::number(conn, seconds), 0).unwrap()
-}
-
-#[test]
-fn partitions_are_added_and_never_taken_away() {
-    let database = Database::new();
-    let mut conn = database.connect();
-    let place = Log::open(&database).append(log::envelope("O-1", b"a".to_vec())).unwrap();
-    let mut reader = Reader::open(&database.url).unwrap();
-    for (asked, expected) in [(4, 4), (1, 4), (0, 4), (6, 6), (6, 6), (2, 6)] {
-        stream::create_partitions(&mut conn, asked).unwrap();
-        let ends = reader.ends().unwrap();
-        assert_eq!(ends.len(), 2 * expected, "both topics after {asked} were asked for");
-        let records: i64 = ends.iter().map(|(_, end)| end).sum();
-        assert!(records == 1 && ends.contains(&(place.0, 1)), "{ends:?}");
-    }
-    // An appender that starts now spreads over all of them, and the old record is still there.
-    let log = Log::open(&database);
-    log.append_all((0..200).map(|key| log::envelope(&format!("O-{key}"), Vec::new())));
-    let ends = reader.ends().unwrap();
-    assert_eq!(ends.iter().filter(|(_, end)| *end > 0).count(), 6, "{ends:?}");
-    assert_eq!(log::read_all(&database).len(), 201);
 }

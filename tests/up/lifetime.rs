@@ -3,13 +3,13 @@
 use crate::harness::alipay::APP_ID;
 use crate::harness::binary::Up;
 use crate::harness::form::Form;
-use crate::harness::home::{Home, wait_until_applied};
-use crate::harness::{http, sql};
+use crate::harness::home::Home;
+use crate::harness::{http, sql, wait};
 
 /// Applied notifications, once all are, counted beside `up` in its private cluster.
 fn applied(home: &Home) -> i64 {
     let cluster = home.open_cluster();
-    wait_until_applied(cluster.url());
+    home.wait_until_applied();
     let mut conn = ledger::connect(cluster.url()).unwrap();
     let applied = "SELECT count(*) AS number FROM inbox WHERE outcome = 'applied'";
     let applied = sql::number(&mut conn, applied);
@@ -44,7 +44,7 @@ fn other_commands_work_on_the_same_data_while_it_runs() {
     home.tell(&up, &Form::paid("T1"));
     home.tell(&up, &Form::paid("T2").with("seller_id", "2088000000000009"));
     let listed = |home: &Home| home.run(&["quarantine", "list", "--json"]);
-    crate::harness::wait::until("the quarantine is listed", || {
+    wait::until("the quarantine is listed", || {
         let listed = listed(&home);
         assert_eq!(listed.code, Some(0), "{listed:?}");
         listed.json().as_array().unwrap().len() == 1
@@ -87,7 +87,101 @@ fn single_roles_refuse_a_database_without_their_schema_and_work_together_with_it
     let _consumer = Up::start_role("consumer", home.command(&[]), &home.path("stderr.log"));
     let (status, answer) = http::post(&ingress.notify_url(APP_ID), &home.sign(&Form::paid("T1")));
     assert_eq!((status, answer.as_slice()), http::SUCCESS);
-    super::wait_until_applied(&home);
+    home.wait_until_applied();
     assert_eq!(sql::count(&mut home.connect(), "trade"), 1);
     assert!(ingress.stop().success());
+}
+
+/// Whether the process says that it is stopping, and therefore not ready.
+fn says_that_it_stops(up: &Up) -> bool {
+    let (status, report) = up.ask("/readyz");
+    status == 503 && report.contains(r#""draining":true"#)
+}
+
+#[test]
+fn told_to_stop_it_is_not_ready_closes_the_door_and_answers_what_is_in_flight() {
+    let home = Home::new()
+        .variable("SUANPAN__INGRESS__APPEND_TIMEOUT_MS", "60000")
+        .variable("SUANPAN__STOP__LIMIT_MS", "120000");
+    let up = home.up();
+    let (mut holder, mut looker) = (home.connect(), home.connect());
+    sql::run(&mut holder, "BEGIN; LOCK TABLE log_record IN ACCESS EXCLUSIVE MODE");
+    let (notify, body) = (up.notify_url(APP_ID), home.sign(&Form::paid("T1")));
+    let answer = std::thread::scope(|scope| {
+        let posted = scope.spawn(|| http::post(&notify, &body));
+        wait::until("the append waits", || appends_wait(&mut looker));
+        up.terminate();
+        wait::until("it says that it stops", || says_that_it_stops(&up));
+        let closed = || std::net::TcpStream::connect(up.ingress()).is_err();
+        wait::until("the door is closed", closed);
+        assert!(says_that_it_stops(&up), "it can be watched while it drains");
+        assert_eq!(up.ask("/healthz").0, 200);
+        assert!(up.metric("suanpan_ingress_append_duration_seconds_count").is_some());
+        assert!(!posted.is_finished(), "what is in flight is neither lost nor answered yet");
+        sql::run(&mut holder, "COMMIT");
+        posted.join().unwrap()
+    });
+    assert_eq!((answer.0, answer.1.as_slice()), http::SUCCESS);
+    assert!(up.wait().success(), "{}", home.stderr());
+    let _up = home.up();
+    home.wait_until_applied();
+    assert_eq!(sql::count(&mut looker, "trade"), 1);
+}
+
+#[test]
+fn during_the_delay_the_door_is_open_and_a_second_signal_ends_everything_at_once() {
+    let home = Home::new()
+        .variable("SUANPAN__STOP__DELAY_MS", "60000")
+        .variable("SUANPAN__STOP__LIMIT_MS", "600000");
+    let up = home.up();
+    let path = format!("GET /notify/alipay/{APP_ID} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let said = http::send_raw(up.ingress(), path.as_bytes(), http::Then::Leave);
+    assert!(!said.contains("connection: close"), "senders may keep their connections: {said}");
+    up.terminate();
+    wait::until("it says that it stops", || says_that_it_stops(&up));
+    home.tell(&up, &Form::paid("T1"));
+    let said = http::send_raw(up.ingress(), path.as_bytes(), http::Then::Leave);
+    assert!(said.contains("connection: close"), "senders are told to go elsewhere: {said}");
+    up.terminate();
+    assert_eq!(up.wait().code(), Some(143), "{}", home.stderr());
+    assert!(home.stderr().contains("ending at once on a second signal"), "{}", home.stderr());
+    let _up = home.up();
+    home.wait_until_applied();
+    assert_eq!(sql::count(&mut home.connect(), "trade"), 1, "what was answered is kept");
+}
+
+#[test]
+fn a_stop_that_hangs_is_cut_short_at_its_limit_and_says_what_did_not_end() {
+    let home = Home::new()
+        .variable("SUANPAN__INGRESS__APPEND_TIMEOUT_MS", "60000")
+        .variable("SUANPAN__STOP__LIMIT_MS", "500");
+    let up = home.up();
+    let (mut holder, mut looker) = (home.connect(), home.connect());
+    sql::run(&mut holder, "BEGIN; LOCK TABLE log_record IN ACCESS EXCLUSIVE MODE");
+    let (notify, body) = (up.notify_url(APP_ID), home.sign(&Form::paid("T1")));
+    let (answer, status) = std::thread::scope(|scope| {
+        let posted = scope.spawn(|| http::try_post(&notify, &body));
+        wait::until("the append waits", || appends_wait(&mut looker));
+        up.terminate();
+        let status = up.wait();
+        (posted.join().unwrap(), status)
+    });
+    assert_eq!(status.code(), Some(3), "{}", home.stderr());
+    let said = home.stderr();
+    assert!(said.contains("longer than 500 ms ([stop] limit_ms)"), "{said}");
+    assert!(said.contains("log, ingress"), "{said}");
+    assert_eq!(answer, None, "no success for what is not committed");
+    sql::run(&mut holder, "COMMIT");
+    let up = home.up();
+    home.tell(&up, &Form::paid("T1"));
+    home.wait_until_applied();
+    assert_eq!(sql::count(&mut looker, "trade"), 1);
+}
+
+/// Whether an append waits for a lock; what else waits is a reader of the log.
+fn appends_wait(conn: &mut ledger::Connection) -> bool {
+    let waiting = "SELECT count(*) AS number FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'
+                      AND query LIKE '%INSERT INTO log_record%'";
+    sql::number(conn, waiting) > 0
 }

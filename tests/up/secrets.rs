@@ -4,7 +4,7 @@ use ::alipay::SigningKey;
 
 use crate::harness::alipay::APP_ID;
 use crate::harness::form::{Form, Rule, encode};
-use crate::harness::home::{Home, wait_until_applied};
+use crate::harness::home::Home;
 use crate::harness::{http, sql};
 
 #[test]
@@ -49,7 +49,7 @@ fn nothing_of_a_message_reaches_logs_metrics_or_lists() {
         assert!((400..500).contains(&http::post(&url, &body).0));
         bodies.push(body);
     }
-    wait_until_applied(cluster.url());
+    home.wait_until_applied();
     sql::refusal(&mut conn, "INSERT INTO fact SELECT * FROM fact");
     assert_eq!(sql::count(&mut conn, "dead_letter"), 1, "the ledger refused one");
     let refused = up.metric("suanpan_dead_letters_total{reason=\"refused_by_ledger\"}");

@@ -6,7 +6,7 @@ use crate::harness::home::Home;
 use crate::harness::http::{self, Then};
 use crate::harness::{sql, wait};
 
-use super::{appended, count, inbox, wait_until_applied};
+use super::{appended, count, inbox};
 
 #[test]
 fn a_sender_who_does_not_go_on_is_cut_off() {
@@ -26,7 +26,7 @@ fn a_sender_who_does_not_go_on_is_cut_off() {
     assert!(!answer.contains("200 OK"), "a sender who left: {answer}");
 
     home.tell(&up, &Form::paid("T1"));
-    assert_eq!(appended(&mut home.connect()), 1);
+    assert_eq!(appended(&home), 1);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn without_its_database_it_answers_503_is_not_ready_and_goes_on_when_it_is_back(
     let url = up.notify_url(APP_ID);
     let database = home.database.as_ref().unwrap();
     home.tell(&up, &Form::paid("T1"));
-    wait_until_applied(&home);
+    home.wait_until_applied();
     wait::until("every room is ready", || up.ask("/readyz").0 == 200);
 
     for round in ["T2", "T3"] {
@@ -53,7 +53,7 @@ fn without_its_database_it_answers_503_is_not_ready_and_goes_on_when_it_is_back(
         database.come_back();
         wait::until("every room is ready again", || up.ask("/readyz").0 == 200);
         assert_eq!(http::post(&url, &body), (200, b"success".to_vec()));
-        wait_until_applied(&home);
+        home.wait_until_applied();
     }
     let unavailable = count(&up, APP_ID, "unavailable");
     assert_eq!(unavailable.as_deref(), Some("2"));
@@ -77,7 +77,7 @@ fn a_database_that_does_not_answer_is_not_waited_for_and_a_retry_has_its_effect_
     sql::run(&mut conn, "COMMIT");
     wait::until("it takes what it is sent", || http::post(&up.notify_url(APP_ID), &body).0 == 200);
     wait::until("every room is ready again", || up.ask("/readyz").0 == 200);
-    wait_until_applied(&home);
+    home.wait_until_applied();
     let applied: Vec<String> =
         inbox(&mut conn).into_iter().filter(|line| !line.ends_with("duplicate")).collect();
     assert_eq!(applied, ["T1-paid applied"]);

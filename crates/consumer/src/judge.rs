@@ -6,17 +6,28 @@ use ledger::{Content, Message};
 use payment::{AppId, Source, Topic};
 use service::chain;
 use sha2::{Digest, Sha256};
-use stream::Record;
+use stream::{Defect, Record};
 
 /// What a record of the log means, judged by its signed bytes and not by its envelope.
-pub(crate) fn judge(record: Record, apps: &HashMap<AppId, Arc<App>>) -> Message {
+pub(crate) fn judge(
+    record: Record,
+    log_topic: Arc<str>,
+    apps: &HashMap<AppId, Arc<App>>,
+) -> Message {
     let Record { partition, offset, envelope, defect } = record;
-    let unreadable = defect.map(|column| Content::Dead {
-        reason: "unreadable_record",
-        detail: format!("the record's {column} is none that this version writes"),
-    });
-    let content = match (unreadable, apps.get(&envelope.app_id)) {
-        (Some(dead), _) => dead,
+    let content = match (defect, apps.get(&envelope.app_id)) {
+        (Some(Defect::Field(name)), _) => Content::Dead {
+            reason: "unreadable_record",
+            detail: format!("the record's {name} is none that this version writes"),
+        },
+        (Some(Defect::Missing { first }), _) => Content::Dead {
+            reason: "missing_records",
+            detail: format!(
+                "the log dropped the records {first} to {offset} of {log_topic}/{} before they were applied; \
+                 the bill will tell what they were, and `[log] keep_hours` how long records are kept",
+                partition.number
+            ),
+        },
         (None, None) => Content::Dead {
             reason: "unknown_app",
             detail: format!("app `{}` is not in the settings", envelope.app_id),
@@ -34,7 +45,7 @@ pub(crate) fn judge(record: Record, apps: &HashMap<AppId, Arc<App>>) -> Message 
     };
     Message {
         app_id: envelope.app_id,
-        log_topic: partition.topic.as_str().into(),
+        log_topic,
         partition: partition.number,
         offset,
         source: envelope.source,
@@ -44,7 +55,9 @@ pub(crate) fn judge(record: Record, apps: &HashMap<AppId, Arc<App>>) -> Message 
     }
 }
 
-fn content(
+/// What the ledger is given of a body of this app, after this verdict, where it stands in `topic`; `reason` is what
+/// the record says for standing in quarantine.
+pub fn content(
     app: &App,
     verdict: Verdict,
     topic: Topic,
@@ -52,15 +65,11 @@ fn content(
     body: &[u8],
 ) -> Content {
     match (verdict, topic) {
-        (Verdict::Genuine { notification, .. }, Topic::Notifications) => {
-            genuine(app, notification, body)
-        }
         // It would pass today; releasing it is a person's decision.
-        (Verdict::Genuine { .. }, Topic::Quarantine | Topic::DeadLetters | Topic::LedgerEvents) => {
-            Content::Quarantined {
-                reason: reason.unwrap_or("set aside without a reason").to_owned(),
-            }
-        }
+        (Verdict::Genuine { .. }, Topic::Quarantine) => Content::Quarantined {
+            reason: reason.unwrap_or("set aside without a reason").to_owned(),
+        },
+        (Verdict::Genuine { notification, .. }, _) => genuine(app, notification, body),
         (Verdict::SetAside { reason, .. }, _) => {
             Content::Quarantined { reason: format!("{}: {}", reason.code(), chain(&reason)) }
         }

@@ -77,19 +77,18 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn observe(
-        &self,
-        positions: &[(Partition, i64)],
-        ends: &[(Partition, i64)],
-        oldest: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) {
+    /// Of the partitions that are ours; what others have is theirs to tell.
+    pub(crate) fn lag(&self, positions: &[(Partition, i64)], ends: &[(Partition, i64)]) {
+        self.lag.reset();
         for (partition, next) in positions {
             let end =
                 ends.iter().find(|(other, _)| other == partition).map_or(*next, |(_, end)| *end);
-            let label = format!("{}/{}", partition.topic.as_str(), partition.number);
-            self.lag.with_label_values(&[label.as_str()]).set((end - next).max(0));
+            self.lag.with_label_values(&[&partition.to_string()]).set((end - next).max(0));
         }
+    }
+
+    /// Set with every step, so that it grows also while nobody can look.
+    pub(crate) fn age(&self, oldest: Option<DateTime<Utc>>, now: DateTime<Utc>) {
         let age = oldest.and_then(|oldest| (now - oldest).to_std().ok());
         self.oldest_age.set(age.map_or(0.0, |age| age.as_secs_f64()));
     }

@@ -13,7 +13,7 @@ use service::{Clock, Health, Server};
 use stream::Appender;
 
 use crate::metrics::Metrics;
-use crate::notify::{Door, lost, notify, other_method};
+use crate::notify::{Door, receive};
 
 /// Opens the door: `POST` and `GET /notify/alipay/{app_id}` on `settings.listen`, for `apps`.
 ///
@@ -50,18 +50,14 @@ pub fn start(
     let server = Server::start("ingress", settings.listen, move |listener| {
         actix_web::rt::spawn(watch(appender, health_of_log));
         let server = HttpServer::new(move || {
-            let notify = web::resource("/notify/alipay/{app_id}")
-                .route(web::post().to(notify))
-                .route(web::get().to(notify))
-                .default_service(web::to(other_method));
-            App::new().app_data(door.clone()).service(notify).default_service(web::to(lost))
+            App::new().app_data(door.clone()).default_service(web::to(receive))
         });
         let server = server
             .workers(settings.workers)
             .client_request_timeout(settings.read_timeout + CLOCK_LAG)
             .keep_alive(KEEP_ALIVE)
             .tcp_nodelay(true)
-            .shutdown_timeout(STOP_LIMIT_S)
+            .shutdown_timeout(settings.stop_limit.as_secs().saturating_add(1))
             .disable_signals()
             .listen(listener)?;
         Ok(server.run())
@@ -88,6 +84,9 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How long an append may take before the sender is told `fail`. Default 3 s.
     pub append_timeout: Duration,
+    /// How long senders who are being served when the door closes may take, in whole seconds rounded up.
+    /// Default 10 s.
+    pub stop_limit: Duration,
     /// How many threads verify. Default: one for each core.
     pub workers: usize,
 }
@@ -118,7 +117,7 @@ impl Ingress {
         self.server.addr()
     }
 
-    /// Accepts nothing more, answers what is in flight, for ten seconds at most, and returns.
+    /// Accepts nothing more, answers what is in flight within [`Settings::stop_limit`], and returns.
     pub fn stop(self) {
         self.health.draining();
         self.server.stop();
@@ -132,6 +131,7 @@ impl Default for Settings {
             body_limit_bytes: 65_536,
             read_timeout: Duration::from_secs(5),
             append_timeout: Duration::from_secs(3),
+            stop_limit: Duration::from_secs(10),
             workers: thread::available_parallelism().map_or(1, NonZero::get),
         }
     }
@@ -140,7 +140,6 @@ impl Default for Settings {
 /// The health part that this room answers for.
 pub(crate) const LOG: &str = "log";
 
-const STOP_LIMIT_S: u64 = 10;
 /// The server's own clock may be so late, and would hang up on a sender that was in time.
 const CLOCK_LAG: Duration = Duration::from_millis(500);
 /// An idle connection holds up a stop for as long.
@@ -153,7 +152,7 @@ async fn watch(appender: Appender, health: Health) {
         if appender.is_connected() {
             health.ok(LOG);
         } else {
-            health.failed(LOG, "the log's database is away");
+            health.failed(LOG, "the log is away");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::http::Method;
-use actix_web::web::{Data, Path, Payload};
+use actix_web::http::{ConnectionType, Method};
+use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use alipay::{App, SetAside, Trust, Verdict};
 use payment::{Envelope, Kind, Provider, Source, Topic};
@@ -28,21 +28,40 @@ pub(crate) struct Door {
     pub(crate) settings: Settings,
 }
 
-/// `POST` with the form as body, or `GET` with it as query string. A `POST`'s query string is not part
-/// of the message: only what was signed counts.
-pub(crate) async fn notify(
+/// Every request there is: two paths do not need a router, which costs as much as a tenth of a verification.
+pub(crate) async fn receive(
     request: HttpRequest,
-    app_id: Path<String>,
     payload: Payload,
     door: Data<Door>,
 ) -> HttpResponse {
+    let app_id = request.path().strip_prefix(PATH).filter(|rest| !rest.contains('/'));
+    match (app_id, request.method()) {
+        // What comes to no path of ours must not vanish without a trace: notifications to a mistyped `notify_url` do.
+        (None | Some(""), _) => door.turn_away(Refused::UNKNOWN_PATH),
+        (Some(app_id), &(Method::POST | Method::GET)) => {
+            notify(&request, app_id, payload, &door).await
+        }
+        (Some(_), _) => door.turn_away(Refused::OTHER_METHOD),
+    }
+}
+
+const PATH: &str = "/notify/alipay/";
+
+/// `POST` with the form as body, or `GET` with it as query string. A `POST`'s query string is not part
+/// of the message: only what was signed counts.
+async fn notify(
+    request: &HttpRequest,
+    app_id: &str,
+    payload: Payload,
+    door: &Door,
+) -> HttpResponse {
     let started = Instant::now();
-    let (label, outcome) = match door.apps.get(app_id.as_str()) {
-        Some(app) => (app.app_id.as_str(), door.take(app, &request, payload).await),
+    let (label, outcome) = match door.apps.get(app_id) {
+        Some(app) => (app.app_id.as_str(), door.take(app, request, payload).await),
         None => {
             // Received and thrown away, for the sender to see the answer.
             let Settings { body_limit_bytes, read_timeout, .. } = door.settings;
-            drop(body::read(&request, payload, body_limit_bytes, read_timeout).await);
+            drop(body::read(request, payload, body_limit_bytes, read_timeout).await);
             (Metrics::UNKNOWN, Outcome::Refused(Refused::UNKNOWN_APP))
         }
     };
@@ -64,16 +83,7 @@ pub(crate) async fn notify(
         Outcome::TimedOut => warn!(app = label, "gave up on a notification: its body did not come"),
     }
     door.metrics.answered(label, outcome, started.elapsed());
-    outcome.answer()
-}
-
-/// What comes to no path of ours, and must not vanish without a trace: notifications to a mistyped `notify_url` do.
-pub(crate) async fn lost(door: Data<Door>) -> HttpResponse {
-    door.turn_away(Refused::UNKNOWN_PATH)
-}
-
-pub(crate) async fn other_method(door: Data<Door>) -> HttpResponse {
-    door.turn_away(Refused::OTHER_METHOD)
+    door.answer(outcome)
 }
 
 impl Door {
@@ -81,7 +91,16 @@ impl Door {
         let started = Instant::now();
         warn!(cause = refused.cause, "refused a request: {}", refused.cause);
         self.metrics.answered(Metrics::UNKNOWN, Outcome::Refused(refused), started.elapsed());
-        Outcome::Refused(refused).answer()
+        self.answer(Outcome::Refused(refused))
+    }
+
+    /// While the process stops, the last on its connection: a sender who goes on over it would hold up the stop.
+    fn answer(&self, outcome: Outcome) -> HttpResponse {
+        let mut answer = outcome.answer();
+        if self.health.is_draining() {
+            answer.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        answer
     }
 
     async fn take(&self, app: &App, request: &HttpRequest, payload: Payload) -> Outcome {
@@ -155,7 +174,7 @@ impl Door {
                 return kept;
             }
             Ok(Err(error @ (AppendError::Full | AppendError::Unavailable))) => error.to_string(),
-            Ok(Err(error @ AppendError::ZeroByte { .. })) => {
+            Ok(Err(error @ (AppendError::ZeroByte { .. } | AppendError::TooLarge { .. }))) => {
                 // This one message's fault; the log is well.
                 error!(app = %app.app_id, %error, "cannot append a notification");
                 return Outcome::Unavailable;

@@ -26,6 +26,17 @@ pub fn connect(database_url: &str) -> Result<PgConnection, ConnectError> {
     Ok(conn)
 }
 
+/// The same for whoever applies the log. A process that is stopped in the middle of a batch, or whose machine is gone,
+/// would hold its partitions' positions as long as its connection stands, and nobody could take them over: the database
+/// gives it up, and its batch, after ten silent seconds.
+pub fn connect_to_apply(database_url: &str) -> Result<PgConnection, ConnectError> {
+    let mut conn = connect(database_url)?;
+    diesel::sql_query("SET idle_in_transaction_session_timeout = '10s'")
+        .execute(&mut conn)
+        .map_err(ConnectError::Prepare)?;
+    Ok(conn)
+}
+
 fn refused(error: diesel::ConnectionError) -> ConnectError {
     let text = error.to_string();
     // Only once the address was understood does libpq speak of a connection.

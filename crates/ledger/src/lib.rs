@@ -25,7 +25,7 @@ mod statement;
 pub mod trade;
 
 pub use apply::{Applied, ApplyError, Batch, Content, Message, apply};
-pub use connection::{ConnectError, connect};
+pub use connection::{ConnectError, connect, connect_to_apply};
 pub use migrate::{MigrateError, check_schema, migrate};
 pub use place::{Place, PlaceError};
 

@@ -53,6 +53,29 @@ pub fn claim(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult
     .load(conn)
 }
 
+/// The same without taking anything: for a log that gives every partition to every consumer, where the first to move a
+/// position wins, and the others see that they are late.
+pub fn share(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult<Vec<Claimed>> {
+    let (topics, numbers): (Vec<&str>, Vec<i32>) = partitions.iter().copied().unzip();
+    statement(
+        "INSERT INTO log_position (topic, partition, next_offset)
+         SELECT topic, partition, 0 FROM unnest($1, $2) AS asked (topic, partition) ORDER BY topic, partition
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<Array<Text>, _>(&topics)
+    .bind::<Array<Integer>, _>(&numbers)
+    .execute(conn)?;
+    statement(
+        "SELECT p.epoch, p.next_offset
+           FROM unnest($1, $2) WITH ORDINALITY AS asked (topic, partition, place)
+           JOIN log_position p USING (topic, partition)
+          ORDER BY asked.place",
+    )
+    .bind::<Array<Text>, _>(&topics)
+    .bind::<Array<Integer>, _>(&numbers)
+    .load(conn)
+}
+
 /// The next offset to read in each of the partitions asked for, by (log_topic, partition); 0 where nothing was read
 /// yet. Claims nothing.
 pub fn read(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult<Vec<i64>> {

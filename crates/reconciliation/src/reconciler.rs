@@ -55,6 +55,11 @@ impl Reconciler {
     /// Reconciles the days that are due: yesterday, and days since the first run that were missed. Says how many
     /// were run.
     pub fn step(&mut self, conn: &mut Connection) -> usize {
+        self.step_until(&Shutdown::new(), conn)
+    }
+
+    /// The same, but no day is begun once `shutdown` is triggered.
+    fn step_until(&mut self, shutdown: &Shutdown, conn: &mut Connection) -> usize {
         let now = self.clock.now();
         let yesterday = BillDay::of(now).previous();
         let ready_at = yesterday.end() + chrono::Duration::hours(i64::from(self.from_hour));
@@ -71,6 +76,9 @@ impl Reconciler {
                 }
             };
             for day in days {
+                if shutdown.is_triggered() {
+                    return runs;
+                }
                 let key = (client.app_id.clone(), day);
                 if self.not_before.contains_key(&key) {
                     continue;
@@ -102,14 +110,15 @@ impl Reconciler {
         }
     }
 
-    /// Steps until told to stop.
+    /// Steps until told to stop. A day that is being reconciled is finished first; cut short, it would leave
+    /// nothing behind.
     pub fn run(mut self, shutdown: &Shutdown) {
         let mut conn = None;
         while !shutdown.is_triggered() {
             match conn.take().map_or_else(|| ledger::connect(&self.database_url), Ok) {
                 Ok(mut open) => {
                     self.health.ok(HEALTH_PART);
-                    self.step(&mut open);
+                    self.step_until(shutdown, &mut open);
                     self.show(&mut open);
                     // A connection that broke in the step is made anew at the next.
                     conn = ledger::check_schema(&mut open).is_ok().then_some(open);

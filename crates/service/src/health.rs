@@ -67,6 +67,11 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).draining = true;
     }
 
+    /// Whether the process stops.
+    pub fn is_draining(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).draining
+    }
+
     /// How things are.
     pub fn report(&self) -> Report {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +109,8 @@ mod tests {
         health.failed("log", "connection refused");
         assert!(!health.report().ready);
         health.ok("log");
+        assert!(!health.is_draining());
         health.draining();
-        assert!(!health.report().ready);
+        assert!(health.is_draining() && !health.report().ready);
     }
 }

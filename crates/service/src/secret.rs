@@ -51,6 +51,22 @@ impl Reference {
         Some(Reference(place))
     }
 
+    /// A file by its path.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> Self {
+        Reference(Place::File(path.into()))
+    }
+
+    /// The text it leads to: UTF-8, without the line ends behind it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and when it is not text.
+    pub fn read_text(&self) -> Result<String, ReferenceError> {
+        let mut text = String::from_utf8(self.read()?)
+            .map_err(|_| ReferenceError::NotText { name: self.name() })?;
+        text.truncate(text.trim_end_matches(['\r', '\n']).len());
+        Ok(text)
+    }
+
     /// The bytes it leads to, as they lie there.
     ///
     /// # Errors
@@ -123,11 +139,7 @@ impl DatabaseUrl {
     pub fn read(&self) -> Result<String, ReferenceError> {
         match &self.0 {
             UrlPlace::Here(url) => Ok(url.clone()),
-            UrlPlace::There(reference) => {
-                let text = String::from_utf8(reference.read()?)
-                    .map_err(|_| ReferenceError::NotText { name: reference.name() })?;
-                Ok(text.trim().to_owned())
-            }
+            UrlPlace::There(reference) => Ok(reference.read_text()?.trim().to_owned()),
         }
     }
 
@@ -178,6 +190,7 @@ mod tests {
         let reference = Reference::parse("file:app.pem").unwrap().relative_to(folder.path());
         assert_eq!(reference.name(), "app.pem");
         assert_eq!(reference.read().unwrap(), b"top secret\n");
+        assert_eq!(reference.read_text().unwrap(), "top secret");
         let missing = Reference::parse("file:/nowhere/app.pem").unwrap().relative_to(folder.path());
         assert!(missing.read().unwrap_err().to_string().contains("`/nowhere/app.pem`"));
         let unset = Reference::parse("env:SUANPAN_TEST_NEVER_SET").unwrap();

@@ -1,5 +1,7 @@
 mod field;
+mod log;
 mod overlay;
+mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -9,13 +11,16 @@ use std::{fs, io};
 
 use serde::Deserialize;
 
+pub use self::log::{KafkaSettings, LogKind, LogSettings, SaslMechanism, Security};
+use self::overlay::Contradiction;
 use crate::{DatabaseUrl, Reference};
 
 /// Everything that can be set, read once at the start and handed down.
 ///
 /// One TOML file; any key may be overridden by an environment variable: `SUANPAN__INGRESS__LISTEN`
 /// for `ingress.listen`, `SUANPAN__APP__0__SELLER_ID` for the first app's `seller_id`. A variable's
-/// value is text, or a TOML array if it begins with `[`.
+/// value is text, or a TOML array if it begins with `[`. Behind `SUANPAN__LOG__KAFKA__PROPERTIES__` a `_`
+/// stands for a `.`, which most shells allow in no variable: `SOCKET_KEEPALIVE_ENABLE`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -33,6 +38,8 @@ pub struct Settings {
     pub console: ConsoleSettings,
     /// `[reconciliation]`
     pub reconciliation: ReconciliationSettings,
+    /// `[stop]`
+    pub stop: StopSettings,
     /// `[logs]`
     pub logs: LogsSettings,
     /// `[[app]]`, in the file's order; no two with one id.
@@ -46,28 +53,6 @@ pub struct Settings {
 pub struct DatabaseSettings {
     /// A Postgres 14 or later. Absent: the private cluster in `data_dir`.
     pub url: Option<DatabaseUrl>,
-}
-
-/// `[log]`: the log between the rooms.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
-    /// Which log. Default `postgres`.
-    #[serde(deserialize_with = "field::log_kind")]
-    pub kind: LogKind,
-    /// Into how many parts each topic is cut, 1 to 1000; can only grow. Default 4.
-    #[serde(deserialize_with = "field::within::<_, _, 1, 1_000>")]
-    pub partitions: i32,
-    /// How long applied messages are kept, 1 to 87600 hours. Default 168, a week.
-    #[serde(deserialize_with = "field::within::<_, _, 1, 87_600>")]
-    pub keep_hours: u32,
-}
-
-/// Which log carries the messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogKind {
-    /// Tables in the same Postgres.
-    Postgres,
 }
 
 /// `[ingress]`: where notifications come in.
@@ -114,6 +99,19 @@ pub struct ReconciliationSettings {
     /// From which hour in Shanghai yesterday's bill is asked for, 0 to 23. Default 9.
     #[serde(deserialize_with = "field::within::<_, _, 0, 23>")]
     pub from_hour: u32,
+}
+
+/// `[stop]`: how a process ends when it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StopSettings {
+    /// How long the door stays open after `/readyz` says no, 0 to 60000 ms: as long as a load balancer takes to
+    /// see it. Default 0.
+    #[serde(deserialize_with = "field::within::<_, _, 0, 60_000>")]
+    pub delay_ms: u64,
+    /// How long the whole stop may take, the delay included, 100 to 600000 ms. Default 15000.
+    #[serde(deserialize_with = "field::within::<_, _, 100, 600_000>")]
+    pub limit_ms: u64,
 }
 
 /// `[logs]`: what this process tells about itself.
@@ -261,11 +259,31 @@ impl Settings {
         Ok(settings.relative_to(path.parent().unwrap_or(Path::new(""))))
     }
 
+    /// What each setting allows by itself and all of them together do not. `is_given` knows which keys
+    /// were written, by their dotted names.
+    fn contradiction(&self, is_given: impl Fn(&str) -> bool) -> Option<Contradiction> {
+        if self.stop.delay_ms >= self.stop.limit_ms {
+            let key = if is_given("stop.delay_ms") { "stop.delay_ms" } else { "stop.limit_ms" };
+            let words = format!(
+                "a delay of {} ms leaves nothing of the {} ms that the whole stop may take",
+                self.stop.delay_ms, self.stop.limit_ms
+            );
+            return Some(Contradiction::at(key, &words));
+        }
+        self.log.contradiction(is_given)
+    }
+
     fn relative_to(mut self, folder: &Path) -> Self {
         let there = |reference: Reference| reference.relative_to(folder);
         let all_there = |references: Vec<_>| references.into_iter().map(there).collect();
         self.data_dir = folder.join(&self.data_dir);
         self.database.url = self.database.url.map(|url| url.relative_to(folder));
+        if let Some(kafka) = &mut self.log.kafka {
+            let KafkaSettings { password, ca, certificate, key, key_password, .. } = kafka;
+            for reference in [password, ca, certificate, key, key_password] {
+                *reference = reference.take().map(there);
+            }
+        }
         for app in &mut self.apps {
             app.verification_keys = all_there(std::mem::take(&mut app.verification_keys));
             app.retired_verification_keys =
@@ -304,15 +322,10 @@ impl Default for Settings {
             admin: AdminSettings::default(),
             console: ConsoleSettings::default(),
             reconciliation: ReconciliationSettings::default(),
+            stop: StopSettings::default(),
             logs: LogsSettings::default(),
             apps: Vec::new(),
         }
-    }
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        LogSettings { kind: LogKind::Postgres, partitions: 4, keep_hours: 168 }
     }
 }
 
@@ -342,6 +355,12 @@ impl Default for ConsoleSettings {
 impl Default for ReconciliationSettings {
     fn default() -> Self {
         ReconciliationSettings { carry_window_minutes: 5, from_hour: 9 }
+    }
+}
+
+impl Default for StopSettings {
+    fn default() -> Self {
+        StopSettings { delay_ms: 0, limit_ms: 15_000 }
     }
 }
 

@@ -1,11 +1,12 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
-use std::{io, thread};
+use std::{io, process, thread};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// The wish to stop, shared by everything in a process. Once triggered it stays triggered.
+/// The wish to stop, shared by everything in a process, and what has to end for it. Once triggered it stays
+/// triggered.
 #[derive(Clone, Debug)]
 pub struct Shutdown(Arc<Shared>);
 
@@ -15,6 +16,15 @@ struct Shared {
     woken: Condvar,
     /// The same for tasks; holds what `triggered` holds.
     tasks: watch::Sender<bool>,
+    /// In the order in which they were started.
+    held: Mutex<Vec<&'static str>>,
+}
+
+/// Something that has to end before the process may. Ended when dropped.
+#[derive(Debug)]
+pub struct Hold {
+    name: &'static str,
+    shutdown: Shutdown,
 }
 
 impl Shutdown {
@@ -24,6 +34,7 @@ impl Shutdown {
             triggered: Mutex::new(false),
             woken: Condvar::new(),
             tasks: watch::Sender::new(false),
+            held: Mutex::new(Vec::new()),
         }))
     }
 
@@ -32,6 +43,18 @@ impl Shutdown {
         *self.0.triggered.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.woken.notify_all();
         self.0.tasks.send_replace(true);
+    }
+
+    /// Says that the process must not end before the hold is dropped. `name` is what people are told if that
+    /// takes too long.
+    pub fn hold(&self, name: &'static str) -> Hold {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        Hold { name, shutdown: self.clone() }
+    }
+
+    /// What has not ended yet, the first started first.
+    pub fn held(&self) -> Vec<&'static str> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it was triggered.
@@ -72,7 +95,17 @@ impl Default for Shutdown {
     }
 }
 
-/// Triggers `shutdown` on the first SIGINT or SIGTERM. The signals are caught when this returns.
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.shutdown.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = held.iter().rposition(|name| *name == self.name) {
+            held.remove(place);
+        }
+    }
+}
+
+/// Triggers `shutdown` on the first SIGINT or SIGTERM; the second ends the process at once, with 128 and the
+/// signal's number as its exit code. The signals are caught when this returns.
 ///
 /// # Errors
 /// When the system refuses a thread or a signal handler.
@@ -85,19 +118,53 @@ pub fn on_signals(shutdown: &Shutdown) -> io::Result<()> {
     let shutdown = shutdown.clone();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async move {
-            // The handlers stay installed for the process's life, so a second signal while
-            // stopping does not cut the stop short.
-            loop {
-                let name = tokio::select! {
-                    _ = interrupt.recv() => "SIGINT",
-                    _ = terminate.recv() => "SIGTERM",
-                };
-                tracing::info!(signal = name, "stopping on {name}");
-                shutdown.trigger();
-            }
+            let mut next = async || {
+                tokio::select! {
+                    _ = interrupt.recv() => ("SIGINT", 130),
+                    _ = terminate.recv() => ("SIGTERM", 143),
+                }
+            };
+            let (name, _) = next().await;
+            tracing::info!(signal = name, "stopping on {name}");
+            shutdown.trigger();
+            let (name, code) = next().await;
+            let held = names(&shutdown);
+            tracing::warn!(
+                signal = name,
+                held,
+                "ending at once on a second signal, without: {held}"
+            );
+            process::exit(code);
         });
     })?;
     Ok(())
+}
+
+/// Ends the process with exit code [`OVERDUE`] where it has not ended by itself `limit` after `shutdown` was
+/// triggered, and says what is [held](Shutdown::hold).
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn end_within(limit: Duration, shutdown: &Shutdown) -> io::Result<()> {
+    let shutdown = shutdown.clone();
+    thread::Builder::new().name("stop-limit".to_owned()).spawn(move || {
+        shutdown.wait();
+        thread::sleep(limit);
+        let (held, limit_ms) = (names(&shutdown), limit.as_millis());
+        tracing::error!(
+            held,
+            "the stop took longer than {limit_ms} ms ([stop] limit_ms) and is cut short, without: {held}"
+        );
+        process::exit(OVERDUE);
+    })?;
+    Ok(())
+}
+
+/// The exit code of a process that did not end within its limit.
+pub const OVERDUE: i32 = 3;
+
+fn names(shutdown: &Shutdown) -> String {
+    shutdown.held().join(", ")
 }
 
 #[cfg(test)]
@@ -125,5 +192,17 @@ mod tests {
         task.join().unwrap();
         shutdown.wait();
         assert!(shutdown.is_triggered());
+    }
+
+    #[test]
+    fn what_has_to_end_is_held_until_it_has() {
+        let shutdown = Shutdown::new();
+        let database = shutdown.hold("database");
+        let consumer = shutdown.clone().hold("consumer");
+        assert_eq!(shutdown.held(), ["database", "consumer"]);
+        drop(database);
+        assert_eq!(names(&shutdown), "consumer");
+        drop(consumer);
+        assert!(shutdown.held().is_empty());
     }
 }

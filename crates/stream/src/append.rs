@@ -1,36 +1,17 @@
-mod batch;
-mod queue;
-#[cfg(test)]
-mod tests;
+use std::time::Duration;
 
-use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use payment::Envelope;
 
-use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection};
-use payment::{Envelope, Topic};
-use tokio::sync::oneshot;
+use crate::{Log, Partition, StreamError, kafka, postgres};
 
-use self::queue::{Queue, Taken, Waiting};
-use crate::error::query;
-use crate::{Partition, StreamError, partition};
-
-/// Appends envelopes to the log, from any number of tasks, over one connection with a thread of its own.
-///
-/// While one batch is being committed the next one gathers, so one `fsync` serves many. Clones share the
-/// thread; when the last is dropped, it finishes what waits and ends.
+/// Appends envelopes to the log, from any number of tasks. Clones share one connection.
 #[derive(Clone, Debug)]
-pub struct Appender(Arc<Handle>);
+pub struct Appender(Inner);
 
-#[derive(Debug)]
-struct Handle {
-    queue: Arc<Queue>,
-    connected: Arc<AtomicBool>,
-    partitions: i32,
-    thread: Mutex<Option<JoinHandle<()>>>,
+#[derive(Clone, Debug)]
+enum Inner {
+    Postgres(postgres::Appender),
+    Kafka(kafka::Appender),
 }
 
 /// The appender's limits.
@@ -40,12 +21,13 @@ pub struct AppendSettings {
     pub queue: usize,
     /// How many bytes may wait. Default 64 MiB.
     pub queue_bytes: usize,
-    /// How many envelopes one transaction takes. Default 512.
+    /// How many envelopes one transaction takes; Kafka's batches are librdkafka's. Default 512.
     pub batch: usize,
     /// After how many bytes a transaction takes no more. Default 4 MiB.
     pub batch_bytes: usize,
-    /// How long one statement may take. Default 10 s.
-    pub statement_timeout: Duration,
+    /// How long one statement may take (Postgres), or the delivery of one record with all its retries
+    /// (Kafka). Default 10 s.
+    pub deadline: Duration,
 }
 
 /// Why an envelope was not appended; never for another envelope's sake, unless the whole log is away.
@@ -54,77 +36,69 @@ pub enum AppendError {
     /// Too much waits already.
     #[error("the log takes less than comes in; too much waits")]
     Full,
-    /// The database is away, or failed. The envelope may still have been appended, if it failed while
+    /// The log is away, or failed. The envelope may still have been appended, if it failed while
     /// committing: whoever sends it again makes a duplicate, which readers recognise.
     #[error("the log is not available")]
     Unavailable,
-    /// The database can never hold this envelope.
+    /// A Postgres can never hold this envelope.
     #[error("`{field}` has a zero byte, which the log cannot hold")]
     ZeroByte {
         /// Which field of the envelope.
         field: &'static str,
     },
+    /// The log's limit for one record is smaller.
+    #[error(
+        "the message has {bytes} bytes, more than the topic takes; raise its `max.message.bytes`"
+    )]
+    TooLarge {
+        /// The body's length.
+        bytes: usize,
+    },
 }
 
 impl Appender {
-    /// Connects, and starts the thread.
+    /// Connects.
     ///
     /// # Errors
-    /// When the database cannot be reached or has no partitions.
-    pub fn start(database_url: &str, settings: AppendSettings) -> Result<Appender, StreamError> {
-        let mut line = Line::new(database_url, settings.statement_timeout);
-        let partitions = count_partitions(line.connection()?)?;
-        let queue = Arc::new(Queue::new(settings));
-        let connected = Arc::clone(&line.connected);
-        let work = {
-            let queue = Arc::clone(&queue);
-            move || work(line, &queue)
-        };
-        let thread = thread::Builder::new()
-            .name("append".to_owned())
-            .spawn(work)
-            .map_err(StreamError::Thread)?;
-        let thread = Mutex::new(Some(thread));
-        Ok(Appender(Arc::new(Handle { queue, connected, partitions, thread })))
+    /// When the log cannot be reached, or has no partitions.
+    pub fn start(log: &Log, settings: AppendSettings) -> Result<Appender, StreamError> {
+        Ok(Appender(match log {
+            Log::Postgres { database_url, .. } => {
+                Inner::Postgres(postgres::Appender::start(database_url, settings)?)
+            }
+            Log::Kafka(kafka) => Inner::Kafka(kafka::Appender::start(kafka, settings)?),
+        }))
     }
 
-    /// Appends one envelope to its topic, in the partition of its key. `Ok` only after the commit.
+    /// Appends one envelope to its topic, in the partition of its key. `Ok`, with its place, only when it is
+    /// durable: committed by Postgres, or acknowledged by all of Kafka's replicas that are in sync.
     ///
-    /// Sets no limit to the time it takes: wrap it in a timeout. Dropping the future does not undo it.
+    /// Dropping the future does not undo it.
     ///
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, envelope: Envelope) -> Result<(Partition, i64), AppendError> {
-        check_no_zero_byte(&envelope)?;
-        let number = partition::number_of(&envelope.key, self.0.partitions);
-        let partition = Partition { topic: envelope.topic, number };
-        let (answer, answered) = oneshot::channel();
-        self.0.queue.put(Waiting { partition, envelope, answer })?;
-        let offset = answered.await.unwrap_or(Err(AppendError::Unavailable))?;
-        Ok((partition, offset))
+        match &self.0 {
+            Inner::Postgres(appender) => appender.append(envelope).await,
+            Inner::Kafka(appender) => appender.append(envelope).await,
+        }
     }
 
-    /// Whether the database was there when last seen. While it is away, it is looked for every second.
+    /// Whether the log was there when last seen. While it is away, it is looked for every second.
     pub fn is_connected(&self) -> bool {
-        self.0.connected.load(Ordering::Relaxed)
+        match &self.0 {
+            Inner::Postgres(appender) => appender.is_connected(),
+            Inner::Kafka(appender) => appender.is_connected(),
+        }
     }
 
     /// Takes nothing more, appends what waits, and returns when that is done. Other clones' appends
     /// fail from now on.
     pub fn close(self) {
-        self.0.queue.close();
-        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the appending thread fell over");
+        match self.0 {
+            Inner::Postgres(appender) => appender.close(),
+            Inner::Kafka(appender) => appender.close(),
         }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.queue.close();
     }
 }
 
@@ -135,156 +109,7 @@ impl Default for AppendSettings {
             queue_bytes: 64 << 20,
             batch: 512,
             batch_bytes: 4 << 20,
-            statement_timeout: Duration::from_secs(10),
+            deadline: Duration::from_secs(10),
         }
     }
-}
-
-fn work(mut line: Line, queue: &Queue) {
-    loop {
-        match queue.take(RETRY) {
-            Taken::Closed => return,
-            // Somebody may wait for the log to come back before sending anything.
-            Taken::Idle if !line.connected.load(Ordering::Relaxed) => drop(line.connection()),
-            Taken::Idle => {}
-            Taken::Batch(batch) if batch.is_empty() => {}
-            Taken::Batch(batch) => match line.append(&batch) {
-                Some(offsets) => batch
-                    .into_iter()
-                    .zip(offsets)
-                    // Whoever does not wait any more needs no answer.
-                    .for_each(|(waiting, offset)| drop(waiting.answer.send(Ok(offset)))),
-                None => batch
-                    .into_iter()
-                    .for_each(|waiting| drop(waiting.answer.send(Err(AppendError::Unavailable)))),
-            },
-        }
-    }
-}
-
-/// How often a database that is away is looked for while nobody asks for it.
-const RETRY: Duration = Duration::from_secs(1);
-/// How often it is looked for while messages come in.
-const RETRY_BUSY: Duration = Duration::from_millis(200);
-/// A connection that was silent for longer is tried before it is trusted with a batch.
-const SILENCE: Duration = Duration::from_secs(1);
-
-/// The connection, made again after it was lost.
-struct Line {
-    database_url: String,
-    statement_timeout: Duration,
-    conn: Option<PgConnection>,
-    last_used: Instant,
-    last_failed: Option<Instant>,
-    connected: Arc<AtomicBool>,
-}
-
-impl Line {
-    fn new(database_url: &str, statement_timeout: Duration) -> Self {
-        Line {
-            database_url: database_url.to_owned(),
-            statement_timeout,
-            conn: None,
-            last_used: Instant::now(),
-            last_failed: None,
-            connected: Arc::new(AtomicBool::new(false)),
-        }
-    }
-
-    /// The offsets of a committed batch, or `None`. Every failure ends the connection: what state it is
-    /// in is not known, and a new one costs a millisecond.
-    fn append(&mut self, batch: &[Waiting]) -> Option<Vec<i64>> {
-        if self.last_failed.is_some_and(|failed| failed.elapsed() < RETRY_BUSY) {
-            return None;
-        }
-        let conn = self.connection().ok()?;
-        match batch::append(conn, batch) {
-            Ok(offsets) => Some(offsets),
-            Err(error) => {
-                let messages = batch.len();
-                self.lost();
-                tracing::error!(
-                    messages,
-                    error = chain(&error),
-                    "cannot append {messages} messages"
-                );
-                None
-            }
-        }
-    }
-
-    /// A connection that answers.
-    fn connection(&mut self) -> Result<&mut PgConnection, StreamError> {
-        if self.last_used.elapsed() > SILENCE
-            && self.conn.as_mut().is_some_and(|conn| conn.batch_execute("SELECT 1").is_err())
-        {
-            self.conn = None;
-        }
-        self.last_used = Instant::now();
-        let conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => match connect(&self.database_url, self.statement_timeout) {
-                Ok(conn) => conn,
-                Err(error) => {
-                    self.lost();
-                    tracing::warn!(error = chain(&error), "the log is away");
-                    return Err(error);
-                }
-            },
-        };
-        self.last_failed = None;
-        self.connected.store(true, Ordering::Relaxed);
-        Ok(self.conn.insert(conn))
-    }
-
-    fn lost(&mut self) {
-        self.conn = None;
-        self.last_failed = Some(Instant::now());
-        self.connected.store(false, Ordering::Relaxed);
-    }
-}
-
-fn connect(url: &str, statement_timeout: Duration) -> Result<PgConnection, StreamError> {
-    let mut conn = PgConnection::establish(url).map_err(StreamError::Connect)?;
-    let limit_ms = statement_timeout.as_millis();
-    // `synchronous_commit` is what an answered `success` rests on, whatever the server's own setting.
-    conn.batch_execute(&format!(
-        "SET statement_timeout = {limit_ms}; SET synchronous_commit = on; \
-         SET application_name = 'suanpan append'"
-    ))
-    .map_err(query("set up a connection to"))?;
-    Ok(conn)
-}
-
-fn count_partitions(conn: &mut PgConnection) -> Result<i32, StreamError> {
-    let ends = partition::ends(conn)?;
-    let of_topic = |topic| ends.iter().filter(|(partition, _)| partition.topic == topic).count();
-    // Equal for all topics, as `create_partitions` makes them; the smallest is safe in any case.
-    let count = Topic::ALL.into_iter().map(of_topic).min().unwrap_or(0);
-    i32::try_from(count).ok().filter(|count| *count > 0).ok_or(StreamError::NoPartitions)
-}
-
-/// Bytes are bytes, but Postgres's text holds no zero; the other envelopes of a batch would fail with it.
-fn check_no_zero_byte(envelope: &Envelope) -> Result<(), AppendError> {
-    let texts = [
-        ("id", envelope.id.as_str()),
-        ("key", envelope.key.as_str()),
-        ("reason", envelope.reason.as_deref().unwrap_or_default()),
-    ];
-    match texts.into_iter().find(|(_, text)| text.contains('\0')) {
-        Some((field, _)) => Err(AppendError::ZeroByte { field }),
-        None => Ok(()),
-    }
-}
-
-/// The error with what caused it, on one line.
-fn chain(error: &StreamError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    // What libpq says has lines.
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

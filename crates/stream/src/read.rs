@@ -1,63 +1,101 @@
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use diesel::connection::SimpleConnection;
-use diesel::deserialize::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz};
-use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
-use payment::{AppId, Envelope, Kind, Provider, Source, Topic};
+use payment::{AppId, Envelope};
 
-use crate::error::query;
-use crate::{Partition, StreamError, partition, retention};
+use crate::{Log, Partition, StreamError, kafka, postgres};
 
-/// Reads the log on from given positions. Remembers none itself.
-///
-/// After an error, open a new one.
-pub struct Reader {
-    conn: PgConnection,
+/// Reads the consumed topics of the log on from given positions. Remembers no position that counts.
+pub struct Reader(Inner);
+
+enum Inner {
+    Postgres(Box<postgres::Reader>),
+    Kafka(Box<kafka::Reader>),
 }
 
 /// One record where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// Where.
     pub partition: Partition,
-    /// Counted from 0 in its partition, without gaps.
+    /// Counted from 0 in its partition.
     pub offset: i64,
+    /// What.
     pub envelope: Envelope,
-    /// The column that no version of ours writes so, where there is one: the log is a place that others may write
-    /// to, and one such record must not keep its neighbours from being read. The body is what it was.
-    pub defect: Option<&'static str>,
+    /// What is wrong with it, where something is: the log is a place that others may write to, and one such
+    /// record must not keep its neighbours from being read.
+    pub defect: Option<Defect>,
+}
+
+/// Why a record is not what we wrote. The body is what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// The column, or header, that no version of ours writes so.
+    Field(&'static str),
+    /// The log has dropped the records from `first` to this one before they were read. No body.
+    Missing {
+        /// The first that is gone.
+        first: i64,
+    },
+}
+
+/// Which partitions are a reader's to read now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Grows with every change.
+    pub generation: u64,
+    /// In order.
+    pub partitions: Vec<Partition>,
+    /// Whether others have them, too.
+    pub sharing: Sharing,
+}
+
+/// Whether partitions are given to one reader at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody else's: whoever had them before must not write any more.
+    Exclusive,
+    /// Every reader has all of them, and the first to write wins.
+    Shared,
 }
 
 impl Reader {
-    /// Connects, and asks to be woken by appends.
+    /// Connects; a reader of Kafka joins its group.
     ///
     /// # Errors
-    /// When the database cannot be reached.
-    pub fn open(database_url: &str) -> Result<Reader, StreamError> {
-        let mut conn = PgConnection::establish(database_url).map_err(StreamError::Connect)?;
-        conn.batch_execute("LISTEN suanpan_log; SET application_name = 'suanpan read'")
-            .map_err(query("listen to"))?;
-        Ok(Reader { conn })
+    /// When the log cannot be reached.
+    pub fn open(log: &Log) -> Result<Reader, StreamError> {
+        Ok(Reader(match log {
+            Log::Postgres { database_url, .. } => {
+                Inner::Postgres(Box::new(postgres::Reader::open(database_url)?))
+            }
+            Log::Kafka(settings) => Inner::Kafka(Box::new(kafka::Reader::open(settings)?)),
+        }))
     }
 
-    /// All partitions, in order.
+    /// Reads beside whoever reads: every partition is this reader's, no group is joined, nobody is told.
     ///
     /// # Errors
-    /// When the database fails, or the log has not been set up.
-    pub fn partitions(&mut self) -> Result<Vec<Partition>, StreamError> {
-        Ok(self.ends()?.into_iter().map(|(partition, _)| partition).collect())
+    /// When the log cannot be reached, or has not been set up.
+    pub fn beside(log: &Log) -> Result<Reader, StreamError> {
+        match log {
+            Log::Postgres { .. } => Reader::open(log),
+            Log::Kafka(settings) => {
+                Ok(Reader(Inner::Kafka(Box::new(kafka::Reader::beside(settings)?))))
+            }
+        }
     }
 
-    /// All partitions with the offset that their next record will get, in order.
+    /// What is this reader's to read now. Look at it before every read: a read answers nothing while there
+    /// is a change that was not looked at.
     ///
     /// # Errors
-    /// When the database fails, or the log has not been set up.
-    pub fn ends(&mut self) -> Result<Vec<(Partition, i64)>, StreamError> {
-        let mut ends = partition::ends(&mut self.conn)?;
-        ends.retain(|(partition, _)| Topic::CONSUMED.contains(&partition.topic));
-        Ok(ends)
+    /// When the log fails, or has not been set up.
+    pub fn assignment(&mut self) -> Result<Assignment, StreamError> {
+        match &mut self.0 {
+            Inner::Postgres(reader) => reader.assignment(),
+            Inner::Kafka(reader) => Ok(reader.assignment()),
+        }
     }
 
     /// At most `limit` records at or after the positions `from`, by partition and offset. Partitions
@@ -65,205 +103,118 @@ impl Reader {
     /// waits up to `wait` for the first; empty if none came.
     ///
     /// # Errors
-    /// When the database fails, or holds a record of another version.
+    /// When the log fails, or does not go as far as `from`. After [`StreamError::Away`] the reader may be
+    /// used on; after any other error, open a new one.
     pub fn read(
         &mut self,
         from: &[(Partition, i64)],
         limit: usize,
         wait: Duration,
     ) -> Result<Vec<Record>, StreamError> {
-        let started = Instant::now();
-        loop {
-            // First forget, then look: what commits after the look leaves its notice.
-            self.forget_notices()?;
-            let records = self.look(from, limit)?;
-            if !records.is_empty() || started.elapsed() >= wait {
-                return Ok(records);
-            }
-            self.wait_for_notice(started, wait)?;
+        match &mut self.0 {
+            Inner::Postgres(reader) => reader.read(from, limit, wait),
+            Inner::Kafka(reader) => reader.read(from, limit, wait),
+        }
+    }
+
+    /// Keeps what is this reader's for up to `wait` without reading: what a reader that cannot use records calls
+    /// instead of [`read`](Self::read), again and again. Returns early when there is a change to look at.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn stay(&mut self, wait: Duration) -> Result<(), StreamError> {
+        match &mut self.0 {
+            Inner::Postgres(_) => Ok(()),
+            Inner::Kafka(reader) => reader.stay(wait),
+        }
+    }
+
+    /// Whether the log still holds what was assigned to be this reader's, asked anew: a process that slept may not
+    /// have heard otherwise yet. Tells the log the positions by the way.
+    ///
+    /// # Errors
+    /// When the log fails.
+    pub fn confirm(&mut self, positions: &[(Partition, i64)]) -> Result<bool, StreamError> {
+        match &mut self.0 {
+            Inner::Postgres(_) => Ok(true),
+            Inner::Kafka(reader) => reader.confirm(positions),
+        }
+    }
+
+    /// The given partitions with the offset of the first record that is still there, in order.
+    ///
+    /// # Errors
+    /// When the log fails, or has not been set up.
+    pub fn starts(&mut self, of: &[Partition]) -> Result<Vec<(Partition, i64)>, StreamError> {
+        match &mut self.0 {
+            Inner::Postgres(reader) => reader.starts(of),
+            Inner::Kafka(reader) => reader.starts(of),
+        }
+    }
+
+    /// The given partitions with the offset that their next record will get, in order.
+    ///
+    /// # Errors
+    /// When the log fails, or has not been set up.
+    pub fn ends(&mut self, of: &[Partition]) -> Result<Vec<(Partition, i64)>, StreamError> {
+        match &mut self.0 {
+            Inner::Postgres(reader) => reader.ends(of),
+            Inner::Kafka(reader) => reader.ends(of),
         }
     }
 
     /// When the first record at or after each position was received; partitions without one are left out.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the log fails.
     pub fn oldest_unread(
         &mut self,
         from: &[(Partition, i64)],
     ) -> Result<Vec<(Partition, DateTime<Utc>)>, StreamError> {
-        let rows: Vec<OldestRow> = sql_query(
-            "SELECT f.topic, f.partition, r.received_at \
-             FROM UNNEST($1::text[], $2::int[], $3::bigint[]) AS f(topic, partition, record_offset) \
-             CROSS JOIN LATERAL \
-                 (SELECT received_at FROM log_record r \
-                  WHERE r.topic = f.topic AND r.partition = f.partition \
-                    AND r.record_offset >= f.record_offset ORDER BY r.record_offset LIMIT 1) r \
-             ORDER BY f.topic, f.partition",
-        )
-        .bind::<Array<Text>, _>(topics(from))
-        .bind::<Array<Integer>, _>(numbers(from))
-        .bind::<Array<BigInt>, _>(offsets(from))
-        .load(&mut self.conn)
-        .map_err(query("look for the oldest record of"))?;
-        let read = |row: OldestRow| {
-            let topic = Topic::named(&row.topic)?;
-            Some((Partition { topic, number: row.partition }, row.received_at))
-        };
-        Ok(rows.into_iter().filter_map(read).collect())
+        match &mut self.0 {
+            Inner::Postgres(reader) => reader.oldest_unread(from),
+            Inner::Kafka(reader) => reader.oldest_unread(from),
+        }
     }
 
-    /// Drops records below the positions `before` that were appended before `older_than` (by the
-    /// database's clock), in steps that each hold little. Returns how many.
+    /// Tells the log how far the ledger has come, for those who watch the log and not the ledger. Cheap,
+    /// never waits, and nothing rests on it.
+    pub fn applied(&mut self, positions: &[(Partition, i64)]) {
+        match &mut self.0 {
+            Inner::Postgres(_) => {}
+            Inner::Kafka(reader) => reader.applied(positions),
+        }
+    }
+
+    /// Drops records below the positions `before` that were appended before `older_than`, in steps that each
+    /// hold little, and those of topics that nobody here reads by their age alone. Returns how many. A Kafka
+    /// does that by itself: 0.
     ///
     /// Give it only positions that every reader has passed.
     ///
     /// # Errors
-    /// When the database fails; what was dropped by then stays dropped.
+    /// When the log fails; what was dropped by then stays dropped.
     pub fn drop_read(
         &mut self,
         before: &[(Partition, i64)],
         older_than: DateTime<Utc>,
     ) -> Result<u64, StreamError> {
-        retention::drop_read(&mut self.conn, before, older_than)
+        match &mut self.0 {
+            Inner::Postgres(reader) => reader.drop_read(before, older_than),
+            Inner::Kafka(_) => Ok(0),
+        }
     }
 
-    fn look(
-        &mut self,
-        from: &[(Partition, i64)],
-        limit: usize,
-    ) -> Result<Vec<Record>, StreamError> {
-        let limit = i64::try_from(limit).map_err(|_| StreamError::TooLarge)?;
-        let rows: Vec<RecordRow> = sql_query(
-            "SELECT r.topic, r.partition, r.record_offset, r.id, r.provider, r.app_id, r.key, \
-                    r.source, r.received_at, r.reason, r.body \
-             FROM UNNEST($1::text[], $2::int[], $3::bigint[]) AS f(topic, partition, record_offset) \
-             CROSS JOIN LATERAL \
-                 (SELECT l.*, row_number() OVER (ORDER BY l.record_offset) AS turn FROM log_record l \
-                  WHERE l.topic = f.topic AND l.partition = f.partition \
-                    AND l.record_offset >= f.record_offset ORDER BY l.record_offset LIMIT $4) r \
-             ORDER BY r.turn LIMIT $4",
-        )
-        .bind::<Array<Text>, _>(topics(from))
-        .bind::<Array<Integer>, _>(numbers(from))
-        .bind::<Array<BigInt>, _>(offsets(from))
-        .bind::<BigInt, _>(limit)
-        .load(&mut self.conn)
-        .map_err(query("read"))?;
-        let mut records =
-            rows.into_iter().map(RecordRow::read).collect::<Result<Vec<Record>, StreamError>>()?;
-        records.sort_unstable_by_key(|record| (record.partition, record.offset));
-        Ok(records)
-    }
-
-    fn forget_notices(&mut self) -> Result<(), StreamError> {
-        self.conn
-            .notifications_iter()
-            .try_for_each(|notice| notice.map(drop))
-            .map_err(query("listen to"))
-    }
-
-    /// Returns at the first notice, or when `wait` has passed since `started`.
-    ///
-    /// Only looks at what has arrived on the socket; the server is not asked. The looks grow rarer, to
-    /// eight milliseconds, which is as late as a record can be noticed on an idle log.
-    fn wait_for_notice(&mut self, started: Instant, wait: Duration) -> Result<(), StreamError> {
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(notice) = self.conn.notifications_iter().next() {
-                return notice.map(drop).map_err(query("listen to"));
-            }
-            let left = wait.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Ok(());
-            }
-            thread::sleep(pause.min(left));
-            pause = pause.saturating_mul(2).min(Duration::from_millis(8));
+    /// Tells the log the last positions, and leaves: what was this reader's goes to others at once.
+    pub fn close(self, positions: &[(Partition, i64)]) {
+        match self.0 {
+            Inner::Postgres(_) => {}
+            Inner::Kafka(reader) => reader.close(positions),
         }
     }
 }
 
-#[derive(QueryableByName)]
-struct RecordRow {
-    #[diesel(sql_type = Text)]
-    topic: String,
-    #[diesel(sql_type = Integer)]
-    partition: i32,
-    #[diesel(sql_type = BigInt)]
-    record_offset: i64,
-    #[diesel(sql_type = Text)]
-    id: String,
-    #[diesel(sql_type = Text)]
-    provider: String,
-    #[diesel(sql_type = Text)]
-    app_id: String,
-    #[diesel(sql_type = Text)]
-    key: String,
-    #[diesel(sql_type = Text)]
-    source: String,
-    #[diesel(sql_type = Timestamptz)]
-    received_at: DateTime<Utc>,
-    #[diesel(sql_type = Nullable<Text>)]
-    reason: Option<String>,
-    #[diesel(sql_type = Binary)]
-    body: Vec<u8>,
-}
-
-impl RecordRow {
-    /// Rows are parsed on the way out as strictly as on the way in; what does not parse is told, not trusted.
-    fn read(self) -> Result<Record, StreamError> {
-        // The query asks for partitions we know, so the topic is one.
-        let topic = Topic::named(&self.topic).ok_or(StreamError::NoPartitions)?;
-        let partition = Partition { topic, number: self.partition };
-        let offset = self.record_offset;
-        let provider = Provider::named(&self.provider);
-        let app_id = AppId::parse(&self.app_id).or_else(|_| AppId::parse("unknown"));
-        let source = Source::named(&self.source);
-        let defect = match (&provider, &source) {
-            _ if AppId::parse(&self.app_id).is_err() => Some("app_id"),
-            (None, _) => Some("provider"),
-            (_, None) => Some("source"),
-            (Some(_), Some(_)) => None,
-        };
-        let envelope = Envelope {
-            id: self.id,
-            topic,
-            kind: match topic {
-                Topic::Notifications => Kind::NotificationReceived,
-                Topic::Quarantine => Kind::NotificationQuarantined,
-                Topic::DeadLetters | Topic::LedgerEvents => Kind::MessageDead,
-            },
-            sequence: None,
-            provider: provider.unwrap_or(Provider::Alipay),
-            app_id: app_id.map_err(|_| StreamError::NoPartitions)?,
-            key: self.key,
-            source: source.unwrap_or(Source::Notification),
-            received_at: self.received_at,
-            reason: self.reason,
-            body: self.body,
-        };
-        Ok(Record { partition, offset, envelope, defect })
-    }
-}
-
-#[derive(QueryableByName)]
-struct OldestRow {
-    #[diesel(sql_type = Text)]
-    topic: String,
-    #[diesel(sql_type = Integer)]
-    partition: i32,
-    #[diesel(sql_type = Timestamptz)]
-    received_at: DateTime<Utc>,
-}
-
-fn topics(positions: &[(Partition, i64)]) -> Vec<&'static str> {
-    positions.iter().map(|(partition, _)| partition.topic.as_str()).collect()
-}
-
-fn numbers(positions: &[(Partition, i64)]) -> Vec<i32> {
-    positions.iter().map(|(partition, _)| partition.number).collect()
-}
-
-fn offsets(positions: &[(Partition, i64)]) -> Vec<i64> {
-    positions.iter().map(|(_, offset)| *offset).collect()
+/// Whose a record is that does not say it readably.
+pub(crate) fn unknown_app() -> Result<AppId, StreamError> {
+    AppId::parse("unknown").map_err(|_| StreamError::NoPartitions)
 }

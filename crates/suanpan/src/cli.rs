@@ -2,10 +2,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ledger::Place;
 use payment::{AppId, BillDay};
 
 use crate::house::Role;
-use crate::{bill, demo, house, reconcile, set_aside, simulate, verify};
+use crate::{
+    audit, bench, bill, dead_letters, demo, house, reconcile, set_aside, simulate, verify,
+};
 
 /// Receives Alipay's payment notifications, keeps a ledger, and reconciles it with Alipay's daily bills.
 #[derive(Debug, Parser)]
@@ -56,9 +59,14 @@ enum Command {
     Quarantine(SetAsideCommand),
     /// Messages that could not be applied
     #[command(subcommand)]
-    DeadLetters(SetAsideCommand),
+    DeadLetters(DeadLettersCommand),
+    /// Compares what must be equal, while everything runs
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The pretend Alipay as a server, with a settings file that fits it
     Simulate(SimulateArgs),
+    /// Measures ingress and consumer beside what their work costs bare; exit 1 if anything was lost or applied twice
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -142,6 +150,86 @@ pub(crate) enum SetAsideCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum DeadLettersCommand {
+    /// The newest first, with their reasons
+    List(ListDeadLettersArgs),
+    /// One dead letter: why, from where, since when; its bytes only where they are asked for
+    Show(ShowDeadLetterArgs),
+    /// Judges dead letters by today's keys and appends the genuine ones to the log again; exit 0 all replayed,
+    /// 1 some stay dead, 2 could not run
+    Replay(ReplayDeadLettersArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListDeadLettersArgs {
+    /// Only those with this reason
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only those of this app
+    #[arg(long, value_parser = AppId::parse)]
+    pub(crate) app: Option<AppId>,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    pub(crate) limit: i64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowDeadLetterArgs {
+    /// As it is listed: topic/partition/offset
+    pub(crate) place: Place,
+    /// Print the bytes and nothing else; they may hold a buyer's data
+    #[arg(long, conflicts_with_all = ["out", "json"])]
+    pub(crate) raw: bool,
+    /// Write the bytes to a new file that only you may read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayDeadLettersArgs {
+    #[command(flatten)]
+    pub(crate) which: WhichDeadLetters,
+    /// Only those of this app
+    #[arg(long, value_parser = AppId::parse, conflicts_with = "places")]
+    pub(crate) app: Option<AppId>,
+    /// Say what would become of them, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The newest so many of those with the reason, or of all
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    pub(crate) limit: i64,
+    /// Who is noted as having done it; without it, the user who is logged in
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichDeadLetters {
+    /// As they are listed: topic/partition/offset; also those that were replayed before
+    #[arg(value_name = "PLACE")]
+    pub(crate) places: Vec<Place>,
+    /// Those with this reason that were not replayed yet
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// All that were not replayed yet
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Log against ledger, facts against books, answers against the inbox; exit 0 parity, 1 not, 2 could not run
+    Parity(ParityArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParityArgs {
+    /// What senders saw answered `success`: one `notify_id` a line, or `app_id notify_id`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) answered: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArgs {
     #[command(flatten)]
@@ -152,6 +240,42 @@ pub(crate) struct SimulateArgs {
     /// Send the notifications to this address; without it they are not sent
     #[arg(long, value_name = "URL")]
     pub(crate) notify: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What is measured
+    #[arg(value_enum, default_value_t = BenchScenario::All)]
+    pub(crate) scenario: BenchScenario,
+    /// How many notifications each round takes, 20 to 500000
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(20..=500_000))]
+    pub(crate) notifications: u32,
+    /// How many connections post at once, each one request at a time, 1 to 1024
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) connections: u16,
+    /// How often everything is measured anew, 1 to 50
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) rounds: u32,
+    /// Measure over these brokers (`host:port`, several with commas) instead of the Postgres log
+    #[arg(long, value_name = "BROKERS")]
+    pub(crate) kafka: Option<String>,
+    /// Decides everything left to chance
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Keep the databases, topics and the roles' logs, and say where they are
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchScenario {
+    /// Posting to `suanpan ingress`
+    Ingress,
+    /// `suanpan consumer` on a full log
+    Consumer,
+    /// Both at once, from the post to the ledger
+    EndToEnd,
+    All,
 }
 
 impl Cli {
@@ -168,13 +292,19 @@ impl Cli {
             Command::Bill(BillCommand::Check { file }) => bill::check(common, &file),
             Command::Reconcile(args) => reconcile::reconcile(common, &args),
             Command::Report(args) => reconcile::report(common, &args),
-            Command::Quarantine(command) => {
-                set_aside::run(common, command, ledger::quarantine::list)
+            Command::Quarantine(command) => set_aside::run(common, command),
+            Command::DeadLetters(DeadLettersCommand::List(args)) => {
+                dead_letters::list(common, &args)
             }
-            Command::DeadLetters(command) => {
-                set_aside::run(common, command, ledger::quarantine::dead_letters)
+            Command::DeadLetters(DeadLettersCommand::Show(args)) => {
+                dead_letters::show(common, &args)
             }
+            Command::DeadLetters(DeadLettersCommand::Replay(args)) => {
+                dead_letters::replay(common, &args)
+            }
+            Command::Audit(AuditCommand::Parity(args)) => audit::parity(common, &args),
             Command::Simulate(args) => simulate::simulate(&args),
+            Command::Bench(args) => bench::bench(common, &args),
         }
     }
 }

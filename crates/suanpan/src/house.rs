@@ -6,14 +6,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use consumer::Consumer;
+use consumer::{Consumer, Relay};
 use ingress::Ingress;
 use prometheus::Registry;
 use reconciliation::Reconciler;
 use serde_json::json;
-use service::settings::Settings;
+use service::settings::{LogKind, Settings};
+use service::shutdown::Hold;
 use service::{Admin, Clock, Health, Shutdown, SystemClock, admin, shutdown};
-use stream::{AppendSettings, Appender};
+use stream::{AppendSettings, Appender, Log};
 use tracing::{error, info, warn};
 
 use crate::cli::Common;
@@ -38,8 +39,12 @@ pub(crate) fn run(common: &Common, roles: &[Role]) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::new();
     // Before anything is started, so that no moment is without an orderly end.
     shutdown::on_signals(&shutdown).context("cannot listen for signals")?;
+    let limit = Duration::from_millis(settings.stop.limit_ms);
+    shutdown::end_within(limit, &shutdown).context("cannot watch over the stop")?;
+    let starting = shutdown.hold("the start");
     let schema = if roles == Role::ALL { Schema::Migrate } else { Schema::Check };
     let house = House::start(&settings, roles, schema, &shutdown)?;
+    drop(starting);
     house.announce(common)?;
     shutdown.wait();
     info!("stopping");
@@ -51,8 +56,14 @@ pub(crate) fn run(common: &Common, roles: &[Role]) -> anyhow::Result<ExitCode> {
 pub(crate) fn migrate(common: &Common) -> anyhow::Result<ExitCode> {
     let settings = setup::settings(common)?;
     service::logs::start(settings.logs.format);
-    Database::open(&settings, Schema::Migrate)?.close()?;
+    let database = Database::open(&settings, Schema::Migrate)?;
+    let log = setup::open_log(&settings, Some(&database), Schema::Migrate);
+    database.close()?;
     println!("the database has this version's schema");
+    match log? {
+        Log::Postgres { partitions, .. } => println!("the log has {partitions} partitions in it"),
+        Log::Kafka(kafka) => println!("the topics at {} are fit", kafka.brokers),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -78,13 +89,34 @@ fn keep_alive(
 
 /// The roles of this process, running.
 pub(crate) struct House {
-    database: Database,
+    /// `None` for a front door whose log is elsewhere: it knows no table.
+    database: Option<Database>,
+    log: Log,
     admin: Admin,
+    /// What the admin port and the database hold; they end last.
+    base: Vec<Hold>,
     health: Health,
-    ingress: Option<(Ingress, Appender)>,
-    loops: Vec<(&'static str, JoinHandle<()>)>,
-    /// The loops' own: they go on until the last notification that was answered is on its way to them.
+    ingress: Option<Door>,
+    reconciler: Option<Loop>,
+    /// They go on until the last notification that was answered is on its way to them.
+    loops: Vec<Loop>,
     loops_shutdown: Shutdown,
+    /// The process's own.
+    shutdown: Shutdown,
+}
+
+struct Door {
+    ingress: Ingress,
+    appender: Appender,
+    /// Of the log, then of the ingress.
+    holds: (Hold, Hold),
+    /// How long it stays open after the process has said that it is not ready.
+    delay: Duration,
+}
+
+struct Loop {
+    name: &'static str,
+    thread: JoinHandle<()>,
 }
 
 impl House {
@@ -98,18 +130,36 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (registry, health) = (Registry::new(), Health::new());
         let apps = setup::apps(settings)?;
-        let database = Database::open(settings, schema)?;
+        let mut base = vec![shutdown.hold("admin")];
+        let needs_database = settings.log.kind == LogKind::Postgres || roles != [Role::Ingress];
+        let mut database = None;
+        if needs_database {
+            base.push(shutdown.hold("database"));
+            database = Some(Database::open(settings, schema)?);
+        }
+        let log = setup::open_log(settings, database.as_ref(), schema);
+        let (database, log) = match (database, log) {
+            (database, Ok(log)) => (database, log),
+            (database, Err(error)) => {
+                database.map_or(Ok(()), Database::close)?;
+                return Err(error);
+            }
+        };
         let admin = admin::start(settings.admin.listen, registry.clone(), health.clone())
             .with_context(|| {
                 format!("cannot listen on {} ([admin] listen)", settings.admin.listen)
             })?;
         let mut house = House {
             database,
+            log,
             admin,
+            base,
             health,
             ingress: None,
+            reconciler: None,
             loops: Vec::new(),
             loops_shutdown: Shutdown::new(),
+            shutdown: shutdown.clone(),
         };
         if let Err(error) = house.open(settings, roles, apps, &clock, &registry) {
             // What runs already is stopped in order, the private database with it.
@@ -132,8 +182,10 @@ impl House {
         clock: &Arc<dyn Clock>,
         registry: &Registry,
     ) -> anyhow::Result<()> {
-        if let Some(revive) = self.database.reviver() {
-            self.spawn("database", move |shutdown| keep_alive(revive, shutdown))?;
+        if let Some(revive) = self.database.as_ref().and_then(Database::reviver) {
+            let keeper =
+                self.spawn("keeper of the database", move |shutdown| keep_alive(revive, shutdown))?;
+            self.loops.push(keeper);
         }
         for role in roles {
             match role {
@@ -143,25 +195,46 @@ impl House {
             }
         }
         if roles.contains(&Role::Ingress) {
-            let appender = Appender::start(&self.database.url, AppendSettings::default())
-                .context("cannot open the log")?;
-            let ingress = ingress::start(
-                ingress::Settings {
-                    listen: settings.ingress.listen,
-                    body_limit_bytes: settings.ingress.body_limit_bytes,
-                    read_timeout: Duration::from_millis(settings.ingress.read_timeout_ms),
-                    append_timeout: Duration::from_millis(settings.ingress.append_timeout_ms),
-                    ..ingress::Settings::default()
-                },
-                apps,
-                appender.clone(),
-                clock.clone(),
-                registry,
-                &self.health,
-            )
-            .context("cannot open the front door ([ingress] listen)")?;
-            self.ingress = Some((ingress, appender));
+            self.open_door(settings, apps, clock, registry)?;
         }
+        Ok(())
+    }
+
+    fn open_door(
+        &mut self,
+        settings: &Settings,
+        apps: Vec<Arc<alipay::App>>,
+        clock: &Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        let holds = (self.shutdown.hold("log"), self.shutdown.hold("ingress"));
+        let limits = match &self.log {
+            Log::Postgres { .. } => AppendSettings::default(),
+            // The outcome is known before the sender is told `fail` for want of one.
+            Log::Kafka(_) => AppendSettings {
+                deadline: Duration::from_millis(settings.ingress.append_timeout_ms / 10 * 9),
+                ..AppendSettings::default()
+            },
+        };
+        let appender = Appender::start(&self.log, limits).context("cannot open the log")?;
+        let ingress = ingress::start(
+            ingress::Settings {
+                listen: settings.ingress.listen,
+                body_limit_bytes: settings.ingress.body_limit_bytes,
+                read_timeout: Duration::from_millis(settings.ingress.read_timeout_ms),
+                append_timeout: Duration::from_millis(settings.ingress.append_timeout_ms),
+                stop_limit: Duration::from_millis(settings.stop.limit_ms),
+                ..ingress::Settings::default()
+            },
+            apps,
+            appender.clone(),
+            clock.clone(),
+            registry,
+            &self.health,
+        )
+        .context("cannot open the front door ([ingress] listen)")?;
+        let delay = Duration::from_millis(settings.stop.delay_ms);
+        self.ingress = Some(Door { ingress, appender, holds, delay });
         Ok(())
     }
 
@@ -173,17 +246,20 @@ impl House {
         registry: &Registry,
     ) -> anyhow::Result<()> {
         let consumer = Consumer::open(
-            &self.database.url,
+            &self.log,
+            self.database_url()?,
             apps.iter().cloned(),
-            consumer::Settings {
-                keep: Duration::from_secs(u64::from(settings.log.keep_hours) * 3600),
-                ..consumer::Settings::default()
-            },
+            consumer::Settings { keep: setup::keep(settings), ..consumer::Settings::default() },
             clock.clone(),
             registry,
             &self.health,
         )?;
-        self.spawn("consumer", move |shutdown| consumer.run(shutdown))
+        let relay = Relay::open(&self.log, self.database_url()?, clock.clone(), registry)?;
+        let consumer = self.spawn("consumer", move |shutdown| consumer.run(shutdown))?;
+        self.loops.push(consumer);
+        let relay = self.spawn("relay", move |shutdown| relay.run(shutdown))?;
+        self.loops.push(relay);
+        Ok(())
     }
 
     fn start_reconciler(
@@ -212,36 +288,49 @@ impl House {
             clients.push((client, gateway));
         }
         let reconciler = Reconciler::new(
-            &self.database.url,
+            self.database_url()?,
             clients,
             settings.reconciliation.from_hour,
             clock.clone(),
             metrics,
             &self.health,
         );
-        self.spawn("reconciler", move |shutdown| reconciler.run(shutdown))
-    }
-
-    fn spawn(
-        &mut self,
-        name: &'static str,
-        run: impl FnOnce(&Shutdown) + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let shutdown = self.loops_shutdown.clone();
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || run(&shutdown))
-            .with_context(|| format!("cannot start the {name}'s thread"))?;
-        self.loops.push((name, thread));
+        // Nobody waits for it at the door: it stops as soon as it is told.
+        let stop = self.shutdown.clone();
+        self.reconciler = Some(self.spawn("reconciler", move |_| reconciler.run(&stop))?);
         Ok(())
     }
 
-    pub(crate) fn database(&self) -> &Database {
-        &self.database
+    fn spawn(
+        &self,
+        name: &'static str,
+        run: impl FnOnce(&Shutdown) + Send + 'static,
+    ) -> anyhow::Result<Loop> {
+        let (shutdown, hold) = (self.loops_shutdown.clone(), self.shutdown.hold(name));
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                run(&shutdown);
+                drop(hold);
+            })
+            .with_context(|| format!("cannot start the {name}'s thread"))?;
+        Ok(Loop { name, thread })
+    }
+
+    pub(crate) fn database(&self) -> anyhow::Result<&Database> {
+        self.database.as_ref().context("no database is open")
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn database_url(&self) -> anyhow::Result<&str> {
+        Ok(&self.database()?.url)
     }
 
     pub(crate) fn ingress_addr(&self) -> Option<SocketAddr> {
-        self.ingress.as_ref().map(|(ingress, _)| ingress.addr())
+        self.ingress.as_ref().map(|door| door.ingress.addr())
     }
 
     /// Says where the doors are, once they are open.
@@ -261,18 +350,29 @@ impl House {
         Ok(())
     }
 
-    /// Not ready first, then the front door, then the log, then the loops, then the database.
+    /// Not ready first, then the front door, then the log, then the loops, then the database; last the admin port,
+    /// where all of it can be watched.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.health.draining();
-        if let Some((ingress, appender)) = self.ingress {
+        self.shutdown.trigger();
+        if let Some(Door { ingress, appender, holds: (log, door), delay }) = self.ingress {
+            std::thread::sleep(delay);
             ingress.stop();
+            drop(door);
             appender.close();
+            drop(log);
         }
         self.loops_shutdown.trigger();
-        for (name, thread) in self.loops {
-            thread.join().map_err(|_| anyhow!("the {name} ended by a defect"))?;
+        let mut stopped = Ok(());
+        for Loop { name, thread } in self.loops.into_iter().chain(self.reconciler) {
+            // The others are stopped all the same.
+            if thread.join().is_err() {
+                stopped = Err(anyhow!("the {name} ended by a defect"));
+            }
         }
+        let closed = self.database.map_or(Ok(()), Database::close);
         self.admin.stop();
-        self.database.close()
+        drop(self.base);
+        stopped.and(closed)
     }
 }

@@ -1,24 +1,19 @@
 use std::process::ExitCode;
 
-use ledger::quarantine::SetAside;
-use ledger::{Connection, QueryError};
+use ledger::quarantine::{self, SetAside};
 use serde_json::{Value, json};
 
 use crate::cli::{Common, SetAsideCommand};
 use crate::setup::{self, Database, Schema};
 
-/// Lists messages that were set aside. Bodies stay in the database: they hold buyers' data.
-pub(crate) fn run(
-    common: &Common,
-    command: SetAsideCommand,
-    list: fn(&mut Connection, i64) -> Result<Vec<SetAside>, QueryError>,
-) -> anyhow::Result<ExitCode> {
+/// Lists the quarantine. Bodies stay in the database: they hold buyers' data.
+pub(crate) fn run(common: &Common, command: SetAsideCommand) -> anyhow::Result<ExitCode> {
     let settings = setup::settings(common)?;
     service::logs::start(settings.logs.format);
     let SetAsideCommand::List { limit } = command;
     let database = Database::open(&settings, Schema::Check)?;
     let mut conn = database.connect()?;
-    let messages = list(&mut conn, limit)?;
+    let messages = quarantine::list(&mut conn, limit)?;
     drop(conn);
     database.close()?;
     if common.json {

@@ -1,3 +1,5 @@
+mod log;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alipay::{App, Gateway, KeyRing, SigningKey, Timeouts, VerificationKey};
@@ -6,7 +8,9 @@ use payment::{AppId, SellerId};
 use reconciliation::{Client, Terms};
 use service::settings::{self, AppSettings, Settings};
 use service::{Cluster, ClusterError, Reference};
+use stream::Log;
 
+pub(crate) use self::log::{keep, log};
 use crate::cli::Common;
 
 pub(crate) fn settings(common: &Common) -> anyhow::Result<Settings> {
@@ -117,13 +121,32 @@ pub(crate) struct Database {
     cluster: Option<Arc<Mutex<Cluster>>>,
 }
 
-/// What a command may do to a schema that is behind.
+/// What a command may do to a schema that is behind, or to topics that are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Schema {
     /// Bring it to this version.
     Migrate,
     /// Refuse it, unless the database is our own.
     Check,
+}
+
+/// The log of the settings, made or checked. `database` is where a log in Postgres lies.
+pub(crate) fn open_log(
+    settings: &Settings,
+    database: Option<&Database>,
+    schema: Schema,
+) -> anyhow::Result<Log> {
+    let log = log(settings, database.map_or("", |database| &database.url))?;
+    let is_ours = database.is_some_and(|database| database.cluster.is_some());
+    let is_in_it = matches!(log, Log::Postgres { .. });
+    if schema == Schema::Migrate || is_ours && is_in_it {
+        for done in stream::set_up(&log).context("cannot set up the log")? {
+            tracing::info!("{done}");
+        }
+    } else {
+        stream::check(&log).context("the log is not fit")?;
+    }
+    Ok(log)
 }
 
 impl Database {
@@ -140,7 +163,6 @@ impl Database {
         let mut conn = database.connect()?;
         if database.cluster.is_some() || schema == Schema::Migrate {
             let ran = ledger::migrate(&mut conn)?;
-            stream::create_partitions(&mut conn, settings.log.partitions)?;
             for version in ran {
                 tracing::info!(version, "migrated the database");
             }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::Ipv6Addr;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::LogKind;
 use crate::Reference;
 
 /// A whole number from `MIN` to `MAX`; as text too, which is what variables hold.
@@ -51,16 +51,66 @@ where
     deserializer.deserialize_any(Within::<T, MIN, MAX>(PhantomData))
 }
 
-pub(super) fn log_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogKind, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "postgres" => Ok(LogKind::Postgres),
-        "kafka" => Err(D::Error::custom(NO_KAFKA)),
-        _ => Err(D::Error::custom("must be `postgres`")),
+/// `host:port` of one broker or of several, without the blanks around them.
+pub(super) fn brokers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let brokers: Vec<&str> = text.split(',').map(str::trim).collect();
+    match brokers.iter().find(|broker| !is_broker(broker)) {
+        None => Ok(brokers.join(",")),
+        Some(broker) => Err(D::Error::custom(format!(
+            "`{broker}` is no broker: write `host:port`, several with commas between them"
+        ))),
     }
 }
 
-pub(super) const NO_KAFKA: &str =
-    "this version has only the Postgres log; leave it out or write `postgres`";
+fn is_broker(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_name(host),
+    };
+    is_port && is_host
+}
+
+/// A name that Kafka takes for a topic.
+pub(super) fn topic<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if is_name(&name) && name.len() <= 249 && name != "." && name != ".." {
+        return Ok(name);
+    }
+    Err(D::Error::custom(
+        "must be 1 to 249 letters, digits, `.`, `_` or `-`, as Kafka names topics",
+    ))
+}
+
+/// A group of consumers.
+pub(super) fn group<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if is_name(&name) && name.len() <= 249 {
+        return Ok(name);
+    }
+    Err(D::Error::custom("must be 1 to 249 letters, digits, `.`, `_` or `-`"))
+}
+
+fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !text.is_empty() && text.bytes().all(fits)
+}
+
+/// For what is no secret: `file:path` and `env:NAME`, and a plain path, too.
+pub(super) fn reference_or_path<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Reference>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() || text.contains('\n') {
+        return Err(D::Error::custom(
+            "must be a path, `file:path` or `env:NAME`, not the text itself",
+        ));
+    }
+    Ok(Some(Reference::parse(&text).unwrap_or_else(|| Reference::file(text))))
+}
 
 /// An id that can stand in a path and in a log line.
 pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -119,6 +169,21 @@ fn parse_millionths(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broker_is_a_host_and_a_port() {
+        for text in ["kafka:9092", "10.0.0.1:1", "[::1]:9092", "b-1.kafka_x.example:65535"] {
+            assert!(is_broker(text), "{text}");
+        }
+        for text in
+            ["", "kafka", "kafka:", ":9092", "kafka:0", "kafka:65536", "kafka:+1", "::1:9092"]
+        {
+            assert!(!is_broker(text), "{text}");
+        }
+        for text in ["SSL://kafka:9092", "kafka 1:9092", "[kafka]:9092", "kafka:9092/x"] {
+            assert!(!is_broker(text), "{text}");
+        }
+    }
 
     #[test]
     fn a_rate_is_read_exactly_or_not_at_all() {

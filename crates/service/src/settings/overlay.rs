@@ -12,8 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::field::NO_KAFKA;
-use super::{Settings, SettingsError};
+use super::{Settings, SettingsError, properties};
 
 const PREFIX: &str = "SUANPAN__";
 
@@ -28,6 +27,8 @@ pub(super) fn read(
     let origin = Origin { text, file, variables: &variables };
 
     let mut tree = DeTable::parse(text).map_err(|error| origin.explain(error))?;
+    properties::flatten(tree.get_mut())
+        .map_err(|(span, message)| origin.refuse(Some(span), message))?;
     for (number, variable) in variables.iter().enumerate() {
         let span = origin.span_of(number);
         variable
@@ -36,7 +37,55 @@ pub(super) fn read(
     }
     nothing_of_other_versions(tree.get_ref(), &origin)?;
     no_app_twice(tree.get_ref(), &origin)?;
-    Settings::deserialize(toml::Deserializer::from(tree)).map_err(|error| origin.explain(error))
+    let places = Places::of(tree.get_ref());
+    let settings = Settings::deserialize(toml::Deserializer::from(tree))
+        .map_err(|error| origin.explain(error))?;
+    match settings.contradiction(|key| places.0.contains_key(key)) {
+        None => Ok(settings),
+        Some(Contradiction { key, message }) => {
+            Err(origin.refuse(places.near(key), format!("{message} in `{key}`")))
+        }
+    }
+}
+
+/// Settings that are each allowed, but not together.
+pub(super) struct Contradiction {
+    /// `log.kafka.security`: where it is told.
+    key: &'static str,
+    message: String,
+}
+
+impl Contradiction {
+    pub(super) fn at(key: &'static str, message: &str) -> Contradiction {
+        Contradiction { key, message: message.to_owned() }
+    }
+}
+
+/// Where every key that is not in a list stands, by its dotted name.
+struct Places(BTreeMap<String, Range<usize>>);
+
+impl Places {
+    fn of(tree: &DeTable<'_>) -> Places {
+        let mut places = BTreeMap::new();
+        let mut tables = vec![(String::new(), tree)];
+        while let Some((prefix, table)) = tables.pop() {
+            for (key, value) in table {
+                let name = format!("{prefix}{}", key.get_ref());
+                if let DeValue::Table(table) = value.get_ref() {
+                    tables.push((format!("{name}."), table));
+                }
+                places.insert(name, key.span());
+            }
+        }
+        Places(places)
+    }
+
+    /// The key's place, or that of the section that should hold it.
+    fn near(&self, key: &str) -> Option<Range<usize>> {
+        let holders =
+            std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(of, _)| of));
+        holders.filter_map(|key| self.0.get(key)).next().cloned()
+    }
 }
 
 struct Variable {
@@ -49,7 +98,13 @@ struct Variable {
 impl Variable {
     fn of((name, value): (String, String)) -> Option<Self> {
         let path = name.strip_prefix(PREFIX)?;
-        let path = path.split("__").map(str::to_ascii_lowercase).collect();
+        let mut path: Vec<_> = path.split("__").map(str::to_ascii_lowercase).collect();
+        if let [log, kafka, properties, names @ ..] = path.as_mut_slice()
+            && (log.as_str(), kafka.as_str(), properties.as_str()) == ("log", "kafka", "properties")
+        {
+            // Most shells allow no `.` in a variable, and librdkafka's names have no `_`.
+            names.iter_mut().for_each(|name| *name = name.replace('_', "."));
+        }
         Some(Variable { name, value, path })
     }
 
@@ -113,9 +168,6 @@ fn nothing_of_other_versions(tree: &DeTable<'_>, origin: &Origin<'_>) -> Result<
         }
         None => Ok(()),
     };
-    if let Some(DeValue::Table(log)) = tree.get("log").map(Spanned::get_ref) {
-        refuse(log, "kafka", NO_KAFKA)?;
-    }
     for app in apps(tree) {
         for key in ["verification_certificates", "root_certificate", "app_certificate"] {
             refuse(app, key, "certificate mode is not in this version; give `verification_keys`")?;

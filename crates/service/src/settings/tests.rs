@@ -1,3 +1,5 @@
+mod kafka;
+
 use std::path::Path;
 
 use super::*;
@@ -27,6 +29,7 @@ fn an_empty_file_is_the_embedded_shape_with_its_defaults() {
     assert_eq!(settings.admin.listen.to_string(), "127.0.0.1:9090");
     assert_eq!(settings.console.listen.to_string(), "127.0.0.1:8090");
     assert_eq!(settings.reconciliation.carry_window_minutes, 5);
+    assert_eq!((settings.stop.delay_ms, settings.stop.limit_ms), (0, 15_000));
     assert_eq!(settings.logs.format, LogFormat::Text);
     assert!(settings.apps.is_empty());
 }
@@ -54,6 +57,9 @@ fn every_documented_name_is_read() {
             [reconciliation]
             carry_window_minutes = 0
             from_hour = 10
+            [stop]
+            delay_ms = 3000
+            limit_ms = 20000
             [logs]
             format = "json"
             [[app]]
@@ -78,6 +84,7 @@ fn every_documented_name_is_read() {
     );
     assert!(!format!("{settings:?}").contains("hunter2"));
     assert_eq!(settings.ingress.listen.port(), 0);
+    assert_eq!((settings.stop.delay_ms, settings.stop.limit_ms), (3_000, 20_000));
     assert_eq!(settings.logs.format, LogFormat::Json);
     let app = settings.apps.first().unwrap();
     assert_eq!(
@@ -150,8 +157,10 @@ fn a_wrong_file_is_refused_with_the_line_and_the_name() {
         ),
         ("[log]\npartitions = 0", 2, "in `log.partitions`"),
         ("[log]\npartitions = -1", 2, "`-1` is not from 1 to 1000"),
-        ("[log]\nkind = \"kafka\"", 2, "only the Postgres log"),
-        ("[log.kafka]\nbrokers = \"h:9092\"", 1, "only the Postgres log"),
+        ("[log]\nkind = \"nats\"", 2, "expected `postgres` or `kafka` in `log.kind`"),
+        ("[stop]\ndelay_ms = 15000", 2, "nothing of the 15000 ms"),
+        ("[stop]\nlimit_ms = 50", 2, "`50` is not from 100 to 600000 in `stop.limit_ms`"),
+        ("[stop]\ndelay_ms = 60001", 2, "in `stop.delay_ms`"),
         ("[logs]\nformat = \"xml\"", 2, "expected `text` or `json`"),
         ("[database]\nurl = \"mysql://x\"", 2, "in `database.url`"),
         ("[ingress\n", 1, "expected"),

@@ -5,8 +5,7 @@ use std::time::Duration;
 use payment::Envelope;
 use tokio::sync::oneshot;
 
-use super::{AppendError, AppendSettings};
-use crate::Partition;
+use crate::{AppendError, AppendSettings, Partition};
 
 /// What waits to be appended: bounded, so that a slow database is felt at once and not by memory.
 #[derive(Debug)]

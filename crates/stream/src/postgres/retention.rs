@@ -1,7 +1,9 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Integer, Text, Timestamptz};
 use diesel::{PgConnection, RunQueryDsl, sql_query};
+use payment::Topic;
 
+use super::partition;
 use crate::error::query;
 use crate::{Partition, StreamError};
 
@@ -15,8 +17,11 @@ pub(crate) fn drop_read(
     before: &[(Partition, i64)],
     older_than: DateTime<Utc>,
 ) -> Result<u64, StreamError> {
+    // Nobody here reads the others: they are for programs outside, and kept as long.
+    let unread = partition::ends(conn)?;
+    let unread = unread.iter().filter(|(partition, _)| !Topic::CONSUMED.contains(&partition.topic));
     let mut dropped = 0_u64;
-    for (partition, before) in before {
+    for (partition, before) in before.iter().chain(unread) {
         loop {
             let rows = sql_query(
                 "DELETE FROM log_record WHERE ctid = ANY (ARRAY(\

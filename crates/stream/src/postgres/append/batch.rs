@@ -7,7 +7,7 @@ use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
 
 use super::queue::Waiting;
 use crate::error::query;
-use crate::partition::PartitionRow;
+use crate::postgres::partition::PartitionRow;
 use crate::{Partition, StreamError};
 
 /// Appends a batch in one transaction; the offsets in the batch's order, once it is committed.
@@ -56,10 +56,10 @@ fn insert(conn: &mut PgConnection, batch: &[Waiting], offsets: &[i64]) -> Result
     let envelopes = || batch.iter().map(|waiting| &waiting.envelope);
     let rows = sql_query(
         "INSERT INTO log_record (topic, partition, record_offset, id, provider, app_id, key, \
-                                 source, received_at, reason, body) \
+                                 source, received_at, reason, body, kind, sequence) \
          SELECT * FROM UNNEST($1::text[], $2::int[], $3::bigint[], $4::text[], $5::text[], \
                               $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::text[], \
-                              $11::bytea[])",
+                              $11::bytea[], $12::text[], $13::bigint[])",
     )
     .bind::<Array<Text>, _>(topics(&partitions))
     .bind::<Array<Integer>, _>(numbers(&partitions))
@@ -74,6 +74,8 @@ fn insert(conn: &mut PgConnection, batch: &[Waiting], offsets: &[i64]) -> Result
         envelopes().map(|it| it.reason.as_deref()).collect::<Vec<_>>(),
     )
     .bind::<Array<Binary>, _>(envelopes().map(|it| it.body.as_slice()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(envelopes().map(|it| it.kind.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(envelopes().map(|it| it.sequence).collect::<Vec<_>>())
     .execute(conn)
     .map_err(query("append to"))?;
     expect_rows(batch.len(), rows)
