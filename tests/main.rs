@@ -5,6 +5,8 @@
 mod harness;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod broker;
 #[cfg(test)]
 mod consumer;
@@ -13,7 +15,11 @@ mod crash;
 #[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
+mod death;
+#[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod group;
 #[cfg(test)]

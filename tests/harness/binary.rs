@@ -119,7 +119,14 @@ impl Up {
     }
 
     /// The same with one role.
-    pub(crate) fn start_role(role: &str, mut command: Command, log: &Path) -> Up {
+    pub(crate) fn start_role(role: &str, command: Command, log: &Path) -> Up {
+        Up::try_start_role(role, command, log).unwrap_or_else(|| {
+            panic!("`suanpan {role}` did not start: {}", fs::read_to_string(log).unwrap())
+        })
+    }
+
+    /// The same; `None` where it ends before its doors are open.
+    pub(crate) fn try_start_role(role: &str, mut command: Command, log: &Path) -> Option<Up> {
         let stderr = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         command.arg(role).arg("--json").stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap();
@@ -134,10 +141,10 @@ impl Up {
         let Ok(addresses) = serde_json::from_str::<Value>(&line) else {
             drop(child.kill());
             child.wait().unwrap();
-            panic!("`suanpan {role}` did not start: {}", fs::read_to_string(log).unwrap());
+            return None;
         };
         let address = |name: &str| addresses[name].as_str().map(|text| text.parse().unwrap());
-        Up { ingress: address("ingress"), admin: address("admin").unwrap(), child }
+        Some(Up { ingress: address("ingress"), admin: address("admin").unwrap(), child })
     }
 
     /// `kill -9`
@@ -145,7 +152,7 @@ impl Up {
         kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
     }
 
-    /// SIGSTOP: it keeps its connections, and does nothing.
+    /// SIGSTOP: it keeps its connections and locks, and does nothing.
     pub(crate) fn pause(&self) {
         kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
     }

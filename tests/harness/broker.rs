@@ -108,6 +108,13 @@ listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.sec
         Broker::start(listens, listens, folder, &arguments, &properties, &client)
     }
 
+    /// One with its data in this folder, which somebody else removes.
+    pub(crate) fn within(data: &Path) -> Broker {
+        let listens = SocketAddr::from(([127, 0, 0, 1], port::free()));
+        let arguments = ["--data", data.to_str().unwrap()];
+        Broker::start(listens, listens, folder(), &arguments, PROPERTIES, &[])
+    }
+
     fn start(
         listens: SocketAddr,
         advertises: SocketAddr,
@@ -119,8 +126,11 @@ listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.sec
         let file = folder.path().join("test.properties");
         fs::write(&file, properties).unwrap();
         let mut all: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+        if !arguments.contains(&"--data") {
+            let data = folder.path().join("data").display().to_string();
+            all.extend(["--data".to_owned(), data]);
+        }
         for (name, value) in [
-            ("--data", folder.path().join("data").display().to_string()),
             ("--port", listens.port().to_string()),
             ("--controller-port", port::free().to_string()),
             ("--advertise", advertises.to_string()),
@@ -182,6 +192,15 @@ listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.sec
     pub(crate) fn kill(&self) {
         let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(process.expect("the broker runs"));
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait_for_end(&self) {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        wait::until("Kafka has ended by itself", || {
+            process.as_mut().expect("the broker runs").child.try_wait().unwrap().is_some()
+        });
+        *process = None;
     }
 
     /// Starts it again after a `kill`, with its data and on its port, and waits until it answers.

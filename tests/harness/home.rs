@@ -70,13 +70,6 @@ impl Home {
     }
 
     fn with(database: Option<Database>) -> Home {
-        // As root, the server's user must be able to pass through.
-        let folder = tempfile::Builder::new()
-            .prefix("suanpan-t")
-            .permissions(Permissions::from_mode(0o711))
-            .tempdir()
-            .unwrap();
-        let (key, _) = SigningKey::generate().unwrap();
         let kafka = match (&database, log::kind()) {
             (_, LogKind::Postgres) => None,
             (Some(Database { log: stream::Log::Kafka(kafka), .. }), LogKind::Kafka) => {
@@ -87,14 +80,30 @@ impl Home {
                 Some((log::kafka(&broker), broker))
             }
         };
-        let home = Home { folder, key, database, kafka, variables: Vec::new() };
+        let mut home = Home::bare();
+        home.database = database;
+        if let Some((settings, broker)) = kafka {
+            home = home.over(&settings);
+            home.kafka = Some((settings, broker));
+        }
+        home
+    }
+
+    /// A merchant whose variables say where database and log are; without any, all is in a Postgres that the program
+    /// starts by itself.
+    pub(crate) fn bare() -> Home {
+        // As root, the server's user must be able to pass through.
+        let folder = tempfile::Builder::new()
+            .prefix("suanpan-t")
+            .permissions(Permissions::from_mode(0o711))
+            .tempdir()
+            .unwrap();
+        let (key, _) = SigningKey::generate().unwrap();
+        let (database, kafka, variables) = (None, None, Vec::new());
+        let home = Home { folder, key, database, kafka, variables };
         home.write("alipay.pem", pem(&home.key.public_key_base64()));
         home.write("suanpan.toml", settings("file:alipay.pem"));
-        let kafka = home.kafka.as_ref().map(|(kafka, _)| kafka.clone());
-        match kafka {
-            Some(kafka) => home.over(&kafka),
-            None => home,
-        }
+        home
     }
 
     /// The same merchant with this log.

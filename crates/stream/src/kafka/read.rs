@@ -191,9 +191,10 @@ impl Reader {
                 self.went_wrong(error)?;
             }
             if left.is_zero() || self.group.generation() != self.known {
-                return Ok(());
+                break;
             }
         }
+        if self.group.brokers.are_away() { Err(self.away()) } else { Ok(()) }
     }
 
     /// Asks the group's coordinator by committing: it refuses whoever is no member any more.
@@ -358,8 +359,10 @@ impl Reader {
                 | RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::SSL,
             ) => {
+                // Said again with every attempt to connect, and kept in the queue: whoever stopped at each would hear of
+                // an outage for as many reads as it had attempts. The queue's last word counts.
                 self.group.brokers.went();
-                Err(self.away())
+                Ok(())
             }
             // librdkafka tries again by itself.
             Some(_) if client::is_away(&error) => Ok(()),
