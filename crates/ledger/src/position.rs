@@ -44,7 +44,8 @@ pub fn claim(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult
             "SET LOCAL lock_timeout = '2s';
              SELECT pg_terminate_backend(pid)
                FROM pg_locks JOIN pg_stat_activity USING (pid)
-              WHERE relation = 'log_position'::regclass AND mode = 'RowExclusiveLock' AND granted
+              WHERE relation = 'log_position'::regclass AND datname = current_database()
+                AND usename = current_user AND mode = 'RowExclusiveLock' AND granted
                 AND pid <> pg_backend_pid() AND wait_event = 'ClientRead'
                 AND clock_timestamp() - state_change > interval '10 seconds'",
         )?;
