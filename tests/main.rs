@@ -5,6 +5,8 @@
 mod harness;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod broker;
 #[cfg(test)]
 mod consumer;
@@ -16,6 +18,10 @@ mod dead_letters;
 mod death;
 #[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod group;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]

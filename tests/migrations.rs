@@ -94,6 +94,40 @@ fn of_several_that_migrate_at_once_one_does_and_the_others_wait() {
     }
 }
 
+#[test]
+fn a_ledger_of_the_version_before_goes_up_without_telling_what_is_old() {
+    let database = Database::new();
+    let mut conn = database.connect();
+    fill(&database, &mut conn);
+    for new in ["T2", "T3"] {
+        let book = books::of_trades(&mut conn, "%");
+        // As the version before left it: a position without an epoch, and nothing that was told.
+        let down = include_str!("../migrations/2026-11-22-000004_scale_out/down.sql");
+        sql::run(&mut conn, down);
+        sql::run(
+            &mut conn,
+            "DELETE FROM __diesel_schema_migrations WHERE version = '20261122000004'",
+        );
+        // Statements that this connection remembers are of another schema.
+        let mut conn = database.connect();
+        assert_eq!(ledger::migrate(&mut conn).unwrap(), ["20261122000004"]);
+        assert_eq!(sql::count(&mut conn, "outbox"), 0);
+        assert_eq!(books::of_trades(&mut conn, "%"), book);
+        // It goes on where it was, and what changes from here on is told.
+        let alipay = Alipay::new();
+        let mut feed = Feed::claim(&mut conn);
+        assert!(feed.next_offset > 0);
+        let told = [Notice::paid("T1"), Notice::paid(new)]
+            .map(|notice| feed::genuine(new, alipay.read(&notice).facts(FEE)));
+        feed.apply(&mut conn, told.to_vec()).unwrap();
+        let events = sql::texts(&mut conn, "SELECT event_id AS text FROM outbox");
+        assert_eq!(events, [format!("{new}/paid")]);
+        books::assert_sound(&mut conn);
+    }
+}
+
+const FEE: RefundFee = RefundFee::Cumulative;
+
 /// Something in the log, and in every table of the ledger.
 fn fill(database: &Database, conn: &mut Connection) {
     Log::open(database).append(log::envelope("O-T1", b"a=1".to_vec())).unwrap();
@@ -119,6 +153,7 @@ fn fill(database: &Database, conn: &mut Connection) {
         "conflict",
         "journal_entry",
         "journal_line",
+        "outbox",
     ] {
         assert!(sql::count(conn, table) > 0, "{table} is empty");
     }

@@ -1,6 +1,6 @@
 //! `suanpan reconcile` and `report`: own notifications in, own bills beside them, every fen accounted for.
 
-mod differences;
+pub(crate) mod differences;
 mod gateway;
 mod midnight;
 mod order;
@@ -17,19 +17,19 @@ use crate::harness::binary::{Ended, Up};
 use crate::harness::form::Form;
 use crate::harness::home::Home;
 
-const DAY: &str = "2024-03-05";
+pub(crate) const DAY: &str = "2024-03-05";
 const NEXT_DAY: &str = "2024-03-06";
 
 /// A merchant with open doors, whose days are reconciled with bills from files.
-struct Shop {
+pub(crate) struct Shop {
     // First: it stops before its home goes.
     up: Up,
-    home: Home,
+    pub(crate) home: Home,
 }
 
 /// One trade as both sides tell it, where they agree.
 #[derive(Clone)]
-struct Trade {
+pub(crate) struct Trade {
     no: String,
     paid_at: String,
     total_fen: i64,
@@ -37,18 +37,18 @@ struct Trade {
 }
 
 impl Shop {
-    fn open() -> Shop {
+    pub(crate) fn open() -> Shop {
         let home = Home::new();
         Shop { up: home.up(), home }
     }
 
     #[track_caller]
-    fn tell(&self, form: &Form) {
+    pub(crate) fn tell(&self, form: &Form) {
         self.home.tell(&self.up, form);
     }
 
     /// Reconciles a day, once everything told is in the ledger.
-    fn reconcile(&self, bill: &Bill) -> Ended {
+    pub(crate) fn reconcile(&self, bill: &Bill) -> Ended {
         self.reconcile_zip(&bill.day.to_string(), &bill.zip())
     }
 
@@ -74,7 +74,7 @@ impl Shop {
 
 impl Trade {
     /// A payment of the day at nine in the morning, received in full.
-    fn new(no: &str, total_fen: i64) -> Trade {
+    pub(crate) fn new(no: &str, total_fen: i64) -> Trade {
         Trade {
             no: no.to_owned(),
             paid_at: format!("{DAY} 09:00:12"),
@@ -88,12 +88,12 @@ impl Trade {
         self
     }
 
-    fn received(mut self, receipt_fen: i64) -> Trade {
+    pub(crate) fn received(mut self, receipt_fen: i64) -> Trade {
         self.receipt_fen = receipt_fen;
         self
     }
 
-    fn paid(&self) -> Form {
+    pub(crate) fn paid(&self) -> Form {
         self.form("TRADE_SUCCESS", "paid")
             .with("gmt_payment", self.paid_at.as_str())
             .with("receipt_amount", yuan(self.receipt_fen))
@@ -105,7 +105,7 @@ impl Trade {
     }
 
     /// `refund_fee` is everything refunded so far, this refund included.
-    fn refunded(&self, request_no: &str, so_far_fen: i64, at: &str) -> Form {
+    pub(crate) fn refunded(&self, request_no: &str, so_far_fen: i64, at: &str) -> Form {
         self.form("TRADE_SUCCESS", request_no)
             .with("gmt_payment", self.paid_at.as_str())
             .with("out_biz_no", request_no)

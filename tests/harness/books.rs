@@ -1,10 +1,11 @@
 //! What the ledger holds, in a form that can be compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, RunQueryDsl as _, sql_query};
 use ledger::Connection;
+use serde_json::Value;
 
 use super::sql;
 
@@ -91,4 +92,81 @@ pub(crate) fn assert_sound(conn: &mut Connection) {
                - (SELECT coalesce(sum(receipt_fen), 0) FROM refund))::bigint AS number",
     );
     assert_eq!(clearing, received, "clearing account against receipts less refunds");
+}
+
+/// What must be true of the outbox while nothing of it has been sent: no event is there twice, and whoever adds up a
+/// trade's events in their order has the trade's figures.
+pub(crate) fn assert_told(conn: &mut Connection) {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        event_id: String,
+        #[diesel(sql_type = Text)]
+        kind: String,
+        #[diesel(sql_type = Text)]
+        body: String,
+    }
+    let rows: Vec<Row> =
+        sql_query("SELECT event_id, kind, body FROM outbox ORDER BY outbox_id").load(conn).unwrap();
+    let mut ids = HashSet::new();
+    // Of each movement: total and receipt, positive on refunds too.
+    let mut figures: BTreeMap<(String, String), [i64; 2]> = BTreeMap::new();
+    let mut conflicts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut closed = HashSet::new();
+    for row in rows {
+        assert!(ids.insert(row.event_id.clone()), "told twice: {}", row.event_id);
+        let body: Value = serde_json::from_str(&row.body).unwrap();
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let fen = |name: &str| body[name].as_i64().unwrap();
+        let movement = (text("trade_no"), text("request_no"));
+        match row.kind.as_str() {
+            "suanpan.trade.paid" => {
+                figures.insert(movement, [fen("total_fen"), fen("receipt_fen")]);
+            }
+            "suanpan.trade.refunded" => {
+                figures.insert(movement, [fen("amount_fen"), fen("receipt_fen")]);
+            }
+            "suanpan.trade.corrected" => {
+                let of = figures.entry(movement).or_default();
+                of[0] += fen("change_total_fen");
+                of[1] += fen("change_receipt_fen");
+                assert_eq!(*of, [fen("total_fen"), fen("receipt_fen")], "{}", row.event_id);
+            }
+            "suanpan.trade.conflict" => {
+                let (trade_no, request_no) = movement;
+                let told = body["told"].as_array().unwrap().len();
+                conflicts.insert(format!("{trade_no} {} {request_no}", text("subject")), told);
+            }
+            "suanpan.trade.closed" => {
+                closed.insert(movement.0);
+            }
+            other => panic!("{other} is no event of a trade"),
+        }
+    }
+    figures.retain(|_, figures| *figures != [0, 0]);
+    let added_up: Vec<String> = figures
+        .iter()
+        .map(|((trade_no, request_no), [total, receipt])| {
+            format!("{trade_no} {request_no}: {total}, {receipt}")
+        })
+        .collect();
+    let stand = sql::texts(
+        conn,
+        "SELECT format('%s %s: %s, %s', trade_no, request_no, abs(total_fen),
+                       CASE business WHEN 'payment' THEN receipt_fen ELSE -receipt_fen END) AS text
+           FROM movement WHERE (total_fen, receipt_fen) <> (0, 0)
+          ORDER BY trade_no COLLATE \"C\", request_no COLLATE \"C\"",
+    );
+    assert_eq!(added_up, stand);
+    let noted = sql::texts(
+        conn,
+        "SELECT format('%s %s %s=%s', trade_no, subject, request_no, count(*)) AS text
+           FROM conflict GROUP BY trade_no, subject, request_no",
+    );
+    let told: HashSet<String> =
+        conflicts.iter().map(|(about, values)| format!("{about}={values}")).collect();
+    assert_eq!(told, noted.into_iter().collect());
+    let trades = sql::texts(conn, "SELECT trade_no AS text FROM trade WHERE state = 'closed'");
+    let untold: Vec<&String> = trades.iter().filter(|no| !closed.contains(*no)).collect();
+    assert!(untold.is_empty(), "closed and not told: {untold:?}");
 }

@@ -57,6 +57,12 @@ impl Broker {
         Broker::start(listens, listens, folder(), &[], PROPERTIES, &[])
     }
 
+    /// One with settings of Kafka's own.
+    pub(crate) fn own_with(properties: &str) -> Broker {
+        let listens = SocketAddr::from(([127, 0, 0, 1], port::free()));
+        Broker::start(listens, listens, folder(), &[], &format!("{PROPERTIES}{properties}\n"), &[])
+    }
+
     /// One that clients reach through a line that can be cut.
     pub(crate) fn behind_proxy() -> (Broker, Proxy) {
         let listens = SocketAddr::from(([127, 0, 0, 1], port::free()));
@@ -138,6 +144,20 @@ listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.sec
         broker
     }
 
+    /// What one of Kafka's own tools prints, run as `deploy/kafka/tool`.
+    pub(crate) fn tool(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(kafka().join("tool"));
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    /// The folder of one partition's files.
+    pub(crate) fn files_of(&self, topic: &str, partition: i32) -> PathBuf {
+        self.folder.path().join("data/log").join(format!("{topic}-{partition}"))
+    }
+
     /// Where clients find it.
     pub(crate) fn address(&self) -> String {
         self.advertises.to_string()
@@ -155,6 +175,11 @@ listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.sec
         config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "100");
         config.extend(self.client.iter().cloned());
         config
+    }
+
+    /// What a client needs beside the address.
+    pub(crate) fn client_properties(&self) -> Vec<(String, String)> {
+        self.client.clone()
     }
 
     /// A name that no other test of this broker has.
@@ -216,8 +241,8 @@ pub(crate) const PASSWORD: &str = "open-sesame";
 
 const CA: &str = "ca.pem";
 
-/// A key and a certificate for loopback; the latter also as [`CA`]. Where both are kept.
-fn make_certificate(folder: &Path) -> PathBuf {
+/// A key and a certificate for loopback; the latter also as `ca.pem`. Where both are kept.
+pub(crate) fn make_certificate(folder: &Path) -> PathBuf {
     let store = folder.join("broker.p12");
     let keytool = |arguments: &[&str]| {
         let mut command = Command::new("keytool");
@@ -229,6 +254,10 @@ fn make_certificate(folder: &Path) -> PathBuf {
     keytool(&["-genkeypair", "-keyalg", "EC", "-dname", name, "-ext", places, "-validity", "2"]);
     keytool(&["-exportcert", "-rfc", "-file", folder.join(CA).to_str().unwrap()]);
     store
+}
+
+fn kafka() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kafka")
 }
 
 fn folder() -> TempDir {
@@ -244,7 +273,7 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[String], folder: &Path) -> Process {
-        let kafka = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kafka");
+        let kafka = kafka();
         let libs = std::env::var_os("KAFKA_LIBS").map_or_else(|| kafka.join("libs"), PathBuf::from);
         assert!(
             libs.is_dir(),

@@ -37,6 +37,18 @@ impl Database {
         database.set_up()
     }
 
+    /// The same, with topics of its own on this broker whatever this run is about.
+    pub(crate) fn with_kafka_log(broker: &Broker) -> Database {
+        Database::with_log(Log::Kafka(log::kafka(broker)))
+    }
+
+    /// The same, with this log.
+    pub(crate) fn with_log(log: Log) -> Database {
+        let mut database = Database::empty();
+        database.log = log;
+        database.set_up()
+    }
+
     fn set_up(self) -> Database {
         ledger::migrate(&mut self.connect()).unwrap();
         stream::set_up(&self.log).unwrap();

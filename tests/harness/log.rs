@@ -60,8 +60,12 @@ impl Log {
     }
 
     pub(crate) fn with(database: &Database, settings: AppendSettings) -> Log {
+        Log::over(&database.log, settings)
+    }
+
+    pub(crate) fn over(log: &stream::Log, settings: AppendSettings) -> Log {
         let runtime = Builder::new_current_thread().build().unwrap();
-        Log { appender: Appender::start(&database.log, settings).unwrap(), runtime }
+        Log { appender: Appender::start(log, settings).unwrap(), runtime }
     }
 
     pub(crate) fn append(&self, envelope: Envelope) -> Result<(Partition, i64), AppendError> {

@@ -4,6 +4,7 @@ use std::thread;
 
 use alipay::RefundFee;
 use chrono::DateTime;
+use ledger::book::{self, Origin};
 use ledger::position::Advance;
 use ledger::{Applied, ApplyError, Connection, Content};
 
@@ -156,6 +157,38 @@ fn two_who_race_over_the_same_messages_apply_each_once() {
 }
 
 #[test]
+fn of_two_who_make_one_trade_at_once_the_later_one_tries_again_and_adds_to_it() {
+    let database = Database::new();
+    let mut conn = database.connect();
+    let alipay = Alipay::new();
+    let mut feed = Feed::claim(&mut conn);
+    for trade_no in ["T1", "T2"] {
+        // What somebody else is about to commit of the same trade.
+        let told = alipay.read(&Notice::waiting(trade_no)).facts(RefundFee::Cumulative);
+        let told: Vec<_> = told.into_iter().map(|fact| (fact, Origin::Query)).collect();
+        let mut holder = database.connect();
+        sql::run(&mut holder, "BEGIN");
+        book::record(&mut holder, &told, DateTime::UNIX_EPOCH).unwrap();
+        let batch = feed.batch(vec![paid(&alipay, trade_no)]);
+        let outcome = thread::scope(|scope| {
+            let later = scope
+                .spawn(|| ledger::apply(&mut database.connect(), &batch, DateTime::UNIX_EPOCH));
+            wait::until("the later one waits", || sql::blocked(&mut conn) == 1);
+            sql::run(&mut holder, "COMMIT");
+            later.join().unwrap()
+        });
+        assert!(matches!(outcome, Err(ApplyError::Transient(_))), "{outcome:?}");
+        assert_eq!(position(&mut conn), feed.next_offset);
+
+        feed.apply(&mut conn, vec![paid(&alipay, trade_no)]).unwrap();
+        let book = &books::of_trades(&mut conn, trade_no)[trade_no];
+        assert!(book.contains("created 2024-03-05") && book.contains("paid 2024-03-05"), "{book}");
+    }
+    books::assert_sound(&mut conn);
+    books::assert_told(&mut conn);
+}
+
+#[test]
 fn a_notice_told_again_is_a_duplicate_and_changes_nothing() {
     let database = Database::new();
     let mut conn = database.connect();
@@ -172,6 +205,7 @@ fn a_notice_told_again_is_a_duplicate_and_changes_nothing() {
     }
     assert_eq!(books::of_trades(&mut conn, "T1"), book);
     assert_eq!(sql::count(&mut conn, "journal_entry"), 1);
+    assert_eq!(sql::count(&mut conn, "outbox"), 1);
     let outcomes = sql::texts(&mut conn, "SELECT outcome AS text FROM inbox ORDER BY log_offset");
     assert_eq!(outcomes, ["applied", "duplicate", "duplicate", "duplicate"]);
 }
@@ -216,6 +250,7 @@ fn rows(conn: &mut Connection) -> i64 {
         "conflict",
         "journal_entry",
         "journal_line",
+        "outbox",
     ]
     .into_iter()
     .map(|table| sql::count(conn, table))

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use chrono::{DateTime, Duration, Utc};
-use ledger::Content;
+use ledger::{Content, audit};
 use payment::{AppId, Fact, Fen, OutTradeNo, Reported, RequestNo, Told, TradeNo};
 use proptest::collection::vec;
 use proptest::option;
@@ -45,6 +45,8 @@ fn contradictions_too_make_one_ledger_in_any_order_repetition_and_batch() {
         panic!("{error}");
     }
     books::assert_sound(&mut conn.borrow_mut());
+    books::assert_told(&mut conn.borrow_mut());
+    audit::books(&mut conn.borrow_mut(), |finding| panic!("{finding:?}")).unwrap();
 }
 
 type Batches = Vec<Vec<Message>>;

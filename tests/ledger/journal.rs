@@ -29,6 +29,14 @@ fn an_entry_that_does_not_sum_to_zero_is_refused() {
          UNION ALL SELECT app_id, entry_id, 'sales', -100 FROM other"
     );
     assert!(sql::refusal(&mut conn, &two).contains("does not sum to zero"));
+    // Lines without their entry.
+    let alone = "INSERT INTO journal_line (app_id, entry_id, account, amount_fen)
+                 SELECT '2021000000000001', 999, account, fen
+                   FROM (VALUES ('alipay:clearing', 100), ('sales', -100)) AS line (account, fen)";
+    for _ in 0..2 {
+        let refusal = sql::refusal(&mut conn, alone);
+        assert!(refusal.contains("cannot stand alone"), "{refusal}");
+    }
     assert_eq!(books::of_trades(&mut conn, "%"), before);
     books::assert_sound(&mut conn);
 

@@ -1,7 +1,7 @@
 //! A trade's notices in every order.
 
 use alipay::RefundFee;
-use ledger::Content;
+use ledger::{Content, audit};
 use payment::{Fact, OutTradeNo, RequestNo, Told, TradeNo};
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -80,6 +80,8 @@ fn every_order_and_repetition_of_a_trades_seven_notices_makes_one_ledger() {
         assert_eq!(book, BOOK, "{trade_no}: its digits are the order in which it was told");
     }
     books::assert_sound(&mut conn);
+    books::assert_told(&mut conn);
+    audit::books(&mut conn, |finding| panic!("{finding:?}")).unwrap();
 }
 
 /// The notices of one trade in the order in which they are told, by their numbers.
@@ -185,4 +187,6 @@ fn a_refund_told_without_its_number_is_booked_once_whenever_the_number_comes() {
         assert_eq!(book.matches("\nrefund ").count(), 1, "{book}");
     }
     books::assert_sound(&mut conn);
+    books::assert_told(&mut conn);
+    audit::books(&mut conn, |finding| panic!("{finding:?}")).unwrap();
 }

@@ -5,7 +5,7 @@ use crate::harness::bill::{Bill, Row};
 use crate::harness::sql;
 
 /// A day with every kind of difference that a trade bill can show: the shop's bill, and what must be found.
-pub(super) fn every_kind(shop: &Shop) -> (Bill, Vec<Line>) {
+pub(crate) fn every_kind(shop: &Shop) -> (Bill, Vec<Line>) {
     let trade = |number: u32| Trade::new(&format!("T{number:02}"), 10_000);
     let told = |number: u32| {
         shop.tell(&trade(number).paid());

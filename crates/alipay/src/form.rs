@@ -1,6 +1,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use memchr::memchr;
+
 use crate::excerpt::excerpt;
 
 /// How many parameters one message may have; real ones have about forty.
@@ -73,7 +75,7 @@ impl UnverifiedForm {
         let mut decoded = Vec::with_capacity(body.len());
         let mut parameters = Vec::with_capacity(48);
         let mut offset = 0;
-        for segment in body.split(|byte| *byte == b'&') {
+        for segment in Segments(Some(body)) {
             if !segment.is_empty() {
                 if parameters.len() == MAX_PARAMETERS {
                     return Err(FormError::TooManyParameters { limit: MAX_PARAMETERS });
@@ -137,8 +139,25 @@ impl fmt::Debug for UnverifiedForm {
     }
 }
 
+/// What stands between `&`s.
+struct Segments<'b>(Option<&'b [u8]>);
+
+impl<'b> Iterator for Segments<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        let rest = self.0?;
+        let (segment, rest) = match memchr(b'&', rest) {
+            Some(at) => (rest.get(..at), rest.get(at + 1..)),
+            None => (Some(rest), None),
+        };
+        self.0 = rest;
+        segment
+    }
+}
+
 fn parameter(segment: &[u8], offset: usize, decoded: &mut Vec<u8>) -> Result<Parameter, FormError> {
-    let Some(equals) = segment.iter().position(|byte| *byte == b'=') else {
+    let Some(equals) = memchr(b'=', segment) else {
         return Err(FormError::NotAForm { offset });
     };
     if equals == 0 {
@@ -153,27 +172,34 @@ fn parameter(segment: &[u8], offset: usize, decoded: &mut Vec<u8>) -> Result<Par
 /// Appends the decoded bytes and says where they lie.
 fn decode(text: &[u8], offset: usize, decoded: &mut Vec<u8>) -> Result<Range<usize>, FormError> {
     let start = decoded.len();
-    let mut bytes = text.iter().enumerate();
-    while let Some((at, byte)) = bytes.next() {
-        decoded.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let high = bytes.next().and_then(|(_, digit)| hex(*digit));
-                let low = bytes.next().and_then(|(_, digit)| hex(*digit));
-                match (high, low) {
-                    (Some(high), Some(low)) => high << 4 | low,
-                    (None | Some(_), _) => {
-                        return Err(FormError::BadEscape { offset: offset + at });
-                    }
-                }
+    let mut rest = text;
+    // What stands for itself is taken in one piece.
+    while let Some(plain) = rest.iter().position(|byte| !stands_for_itself(*byte)) {
+        let (run, special) = rest.split_at(plain);
+        decoded.extend_from_slice(run);
+        let at = || offset + text.len() - special.len();
+        rest = match special {
+            [b'+', rest @ ..] => {
+                decoded.push(b' ');
+                rest
             }
-            control if control.is_ascii_control() => {
-                return Err(FormError::ControlByte { offset: offset + at });
+            [b'%', high, low, rest @ ..] => {
+                let (Some(high), Some(low)) = (hex(*high), hex(*low)) else {
+                    return Err(FormError::BadEscape { offset: at() });
+                };
+                decoded.push(high << 4 | low);
+                rest
             }
-            other => *other,
-        });
+            [b'%', ..] => return Err(FormError::BadEscape { offset: at() }),
+            _ => return Err(FormError::ControlByte { offset: at() }),
+        };
     }
+    decoded.extend_from_slice(rest);
     Ok(start..decoded.len())
+}
+
+fn stands_for_itself(byte: u8) -> bool {
+    !matches!(byte, b'%' | b'+' | 0..=0x1F | 0x7F)
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -2,13 +2,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use ledger::outbox::{self, Outgoing};
+use ledger::outbox::{self, OutboxError, Outgoing};
+use payment::{Envelope, Topic};
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts, Registry};
 use service::{Clock, Shutdown, chain};
 use stream::{AppendError, AppendSettings, Appender, Log, StreamError};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Carries what the ledger tells others from its outbox to the log: in order per trade, each at least once, under
 /// an id that stays. One relay works at a time, whichever process holds the ledger's lock.
@@ -18,17 +19,12 @@ pub struct Relay {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     runtime: Runtime,
-    links: Option<Links>,
+    ledger: Option<ledger::Connection>,
+    appender: Option<Appender>,
     observed: Option<Instant>,
 }
 
-struct Links {
-    ledger: ledger::Connection,
-    appender: Appender,
-    leads: bool,
-}
-
-/// Why nothing was carried. The next step connects anew.
+/// Why nothing, or not everything, was carried. What was not stays in the outbox, for the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// The registry has metrics of these names.
@@ -40,25 +36,27 @@ pub enum RelayError {
     /// No connection to the ledger.
     #[error("cannot reach the ledger")]
     Ledger(#[from] ledger::ConnectError),
-    /// Whether this relay leads cannot be asked.
-    #[error("cannot ask for the lead of the outbox")]
-    Lead(#[source] ledger::QueryError),
-    /// The outbox cannot be read.
+    /// The outbox cannot be worked on. What the log has taken may be sent again.
     #[error("cannot work on the outbox")]
-    Outbox(#[from] outbox::OutboxError),
-    /// The log has events that the outbox still holds: they will be sent again.
-    #[error("cannot empty the outbox")]
-    Sent(#[source] ledger::QueryError),
+    Outbox(#[from] OutboxError),
     /// The log cannot be reached.
     #[error("cannot open the log")]
     Log(#[from] StreamError),
-    /// The log takes nothing now.
+    /// The log takes nothing now, or not this.
     #[error("cannot append the ledger's events")]
     Append(#[source] AppendError),
+    /// Too much time passed since the events were read: another relay may have sent them, and later ones.
+    #[error("the relay slept for more than {} s over what it was to send", FRESH.as_secs())]
+    Slept,
 }
 
 /// How many events are on their way at once, of as many trades.
-const AT_ONCE: i64 = 2_000;
+const AT_ONCE: i64 = 4_000;
+/// For how long what was read may be sent. With the delivery's own time it stays below what the ledger grants a
+/// leader who is silent, so that nobody sends beside the next leader, not even a process that was frozen.
+const FRESH: Duration = Duration::from_secs(5);
+/// How long the log may take.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// How often an empty outbox is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
@@ -84,36 +82,64 @@ impl Relay {
             clock,
             metrics: Metrics::new(registry)?,
             runtime,
-            links: None,
+            ledger: None,
+            appender: None,
             observed: None,
         })
     }
 
-    /// Carries what waits, once, and says how much that was; `None` while another relay leads. What was not
+    /// Carries what waits, once, and says how much that was; `None` while another relay is at it. What was not
     /// acknowledged stays in the outbox.
+    ///
+    /// # Errors
+    /// See [`RelayError`]; what could be carried was.
     pub fn step(&mut self) -> Result<Option<usize>, RelayError> {
-        let mut links = match self.links.take() {
-            Some(links) => links,
-            None => Links {
-                ledger: ledger::connect(&self.database_url)?,
-                appender: Appender::start(&self.log, AppendSettings::default())?,
-                leads: false,
-            },
-        };
-        if !links.leads {
-            links.leads = outbox::lead(&mut links.ledger).map_err(RelayError::Lead)?;
+        let outcome = self.try_step();
+        match &outcome {
+            // The log's appender finds its way back by itself.
+            Ok(_) | Err(RelayError::Log(_) | RelayError::Append(_) | RelayError::Slept) => {}
+            Err(
+                RelayError::Ledger(_)
+                | RelayError::Outbox(_)
+                | RelayError::Metrics(_)
+                | RelayError::Runtime(_),
+            ) => self.ledger = None,
         }
+        outcome
+    }
+
+    fn try_step(&mut self) -> Result<Option<usize>, RelayError> {
+        let ledger = match &mut self.ledger {
+            Some(ledger) => ledger,
+            place @ None => place.insert(ledger::connect(&self.database_url)?),
+        };
+        // Also while the log is away: that is when it matters.
         if self.observed.is_none_or(|at| at.elapsed() >= OBSERVE_EVERY) {
+            let waiting = outbox::waiting(ledger).map_err(OutboxError::Database)?;
             self.observed = Some(Instant::now());
-            let waiting = outbox::waiting(&mut links.ledger).map_err(RelayError::Lead)?;
             self.metrics.waiting(waiting, self.clock.now());
         }
-        let carried = match links.leads {
-            true => Some(self.carry(&mut links)?),
-            false => None,
+        let settings = AppendSettings { deadline: DEADLINE, ..AppendSettings::default() };
+        let appender = match &mut self.appender {
+            Some(appender) => &*appender,
+            place @ None => &*place.insert(Appender::start(&self.log, settings)?),
         };
-        self.links = Some(links);
-        Ok(carried)
+        let runtime = &self.runtime;
+        let asked = Instant::now();
+        let carried = outbox::lead::<_, OutboxError>(ledger, |ledger| {
+            let waiting = outbox::next(ledger, AT_ONCE)?;
+            if waiting.is_empty() {
+                return Ok(Carried::default());
+            }
+            let carried = runtime.block_on(append_all(appender, waiting, asked));
+            outbox::sent(ledger, &carried.outbox_ids)?;
+            Ok(carried)
+        })?;
+        let Some(carried) = carried else { return Ok(None) };
+        for kind in &carried.kinds {
+            self.metrics.sent.with_label_values(&[*kind]).inc();
+        }
+        carried.failure.map_or(Ok(Some(carried.kinds.len())), Err)
     }
 
     /// Steps until told to stop; then what is on its way arrives.
@@ -142,50 +168,82 @@ impl Relay {
             };
             shutdown.wait_for(wait);
         }
-        if let Some(links) = self.links {
-            links.appender.close();
-        }
-    }
-
-    fn carry(&self, links: &mut Links) -> Result<usize, RelayError> {
-        let waiting = outbox::next(&mut links.ledger, AT_ONCE)?;
-        if waiting.is_empty() {
-            return Ok(0);
-        }
-        let (sent, failure) = self.runtime.block_on(append_all(&links.appender, waiting));
-        let ids: Vec<i64> = sent.iter().map(|(outbox_id, _)| *outbox_id).collect();
-        outbox::sent(&mut links.ledger, &ids).map_err(RelayError::Sent)?;
-        for (_, kind) in &sent {
-            self.metrics.sent.with_label_values(&[*kind]).inc();
-        }
-        match failure {
-            Some(error) => Err(RelayError::Append(error)),
-            None => Ok(sent.len()),
+        if let Some(appender) = self.appender {
+            appender.close();
         }
     }
 }
 
-/// All beside each other: no two are of one trade. What was acknowledged, and why something was not.
-async fn append_all(
-    appender: &Appender,
-    waiting: Vec<Outgoing>,
-) -> (Vec<(i64, &'static str)>, Option<AppendError>) {
+/// What became of events that were on their way.
+#[derive(Default)]
+struct Carried {
+    /// Those that the log has acknowledged.
+    outbox_ids: Vec<i64>,
+    /// What they tell.
+    kinds: Vec<&'static str>,
+    /// Why others were not.
+    failure: Option<RelayError>,
+}
+
+/// All beside each other: no two are of one trade.
+async fn append_all(appender: &Appender, waiting: Vec<Outgoing>, read_at: Instant) -> Carried {
     let mut running = JoinSet::new();
     for Outgoing { outbox_id, envelope } in waiting {
         let appender = appender.clone();
         let kind = envelope.kind.as_str();
-        running.spawn(async move { (outbox_id, kind, appender.append(envelope).await) });
+        running.spawn(async move {
+            let outcome = match read_at.elapsed() < FRESH {
+                true => append(&appender, envelope).await.map_err(RelayError::Append),
+                false => Err(RelayError::Slept),
+            };
+            outcome.map(|()| (outbox_id, kind))
+        });
     }
-    let (mut sent, mut failure) = (Vec::new(), None);
+    let mut carried = Carried::default();
     while let Some(outcome) = running.join_next().await {
         match outcome {
-            Ok((outbox_id, kind, Ok(_))) => sent.push((outbox_id, kind)),
-            Ok((_, _, Err(error))) => failure = Some(error),
+            Ok(Ok((outbox_id, kind))) => {
+                carried.outbox_ids.push(outbox_id);
+                carried.kinds.push(kind);
+            }
+            Ok(Err(error)) => carried.failure = Some(error),
             // A task that fell over sent nothing that is known of.
-            Err(_) => failure = Some(AppendError::Unavailable),
+            Err(_) => carried.failure = Some(RelayError::Append(AppendError::Unavailable)),
         }
     }
-    (sent, failure)
+    carried
+}
+
+/// A dead letter that is longer than its topic takes is told without its bytes, which the ledger keeps: it would
+/// wait for good otherwise.
+async fn append(appender: &Appender, envelope: Envelope) -> Result<(), AppendError> {
+    let bare = (envelope.topic == Topic::DeadLetters).then(|| bare(&envelope));
+    match (appender.append(envelope).await, bare) {
+        (Err(AppendError::TooLarge { bytes }), Some(bare)) => {
+            warn!(
+                letter = bare.id,
+                bytes, "a dead letter is too long for its topic: its bytes stay behind"
+            );
+            appender.append(bare).await.map(drop)
+        }
+        (outcome, _) => outcome.map(drop),
+    }
+}
+
+fn bare(letter: &Envelope) -> Envelope {
+    let (reason, bytes) = (letter.reason.as_deref().unwrap_or_default(), letter.body.len());
+    let note = format!(
+        "{reason}; too long for this topic: `suanpan dead-letters show {} --raw` has its {bytes} bytes",
+        letter.id
+    );
+    Envelope {
+        id: letter.id.clone(),
+        app_id: letter.app_id.clone(),
+        key: letter.key.clone(),
+        reason: Some(note),
+        body: Vec::new(),
+        ..*letter
+    }
 }
 
 struct Metrics {

@@ -13,7 +13,7 @@ use service::{Clock, Health, Server};
 use stream::Appender;
 
 use crate::metrics::Metrics;
-use crate::notify::{Door, lost, notify, other_method};
+use crate::notify::{Door, receive};
 
 /// Opens the door: `POST` and `GET /notify/alipay/{app_id}` on `settings.listen`, for `apps`.
 ///
@@ -50,11 +50,7 @@ pub fn start(
     let server = Server::start("ingress", settings.listen, move |listener| {
         actix_web::rt::spawn(watch(appender, health_of_log));
         let server = HttpServer::new(move || {
-            let notify = web::resource("/notify/alipay/{app_id}")
-                .route(web::post().to(notify))
-                .route(web::get().to(notify))
-                .default_service(web::to(other_method));
-            App::new().app_data(door.clone()).service(notify).default_service(web::to(lost))
+            App::new().app_data(door.clone()).default_service(web::to(receive))
         });
         let server = server
             .workers(settings.workers)

@@ -147,9 +147,9 @@ impl From<BookError> for TransactionError {
 fn is_transient(error: &DieselError) -> bool {
     match error {
         DieselError::DatabaseError(kind, information) => match kind {
-            // Two consumers met one `notify_id` in two partitions: the later one will see it is a duplicate.
+            // Two consumers met one `notify_id`, or one new trade, in two partitions: the later one will see it.
             DatabaseErrorKind::UniqueViolation => {
-                information.constraint_name() == Some("inbox_notify_id")
+                matches!(information.constraint_name(), Some("inbox_notify_id" | "trade_pkey"))
             }
             DatabaseErrorKind::ForeignKeyViolation
             | DatabaseErrorKind::NotNullViolation

@@ -49,19 +49,19 @@ pub fn places(conn: &mut PgConnection, records: &[Recorded<'_>]) -> QueryResult<
              SELECT log_topic, log_partition, min(log_offset) AS first, max(log_offset) AS last
                FROM asked GROUP BY log_topic, log_partition),
          held AS MATERIALIZED (
-             SELECT span.log_topic, span.log_partition, h.log_offset, sha256(h.body) AS digest
+             SELECT h.log_topic, h.log_partition, h.log_offset, sha256(h.body) AS digest
                FROM span CROSS JOIN app CROSS JOIN LATERAL (
                     SELECT * FROM inbox i
                      WHERE i.app_id = app.app_id AND i.log_topic = span.log_topic
                        AND i.log_partition = span.log_partition
                        AND i.log_offset BETWEEN span.first AND span.last OFFSET 0) AS h
              UNION ALL
-             SELECT log_topic, log_partition, h.log_offset, sha256(h.body)
-               FROM span JOIN quarantine h USING (log_topic, log_partition)
+             SELECT h.log_topic, h.log_partition, h.log_offset, sha256(h.body)
+               FROM span JOIN quarantine h ON (h.log_topic, h.log_partition) = (span.log_topic, span.log_partition)
               WHERE h.log_offset BETWEEN span.first AND span.last
              UNION ALL
-             SELECT log_topic, log_partition, h.log_offset, sha256(h.body)
-               FROM span JOIN dead_letter h USING (log_topic, log_partition)
+             SELECT h.log_topic, h.log_partition, h.log_offset, sha256(h.body)
+               FROM span JOIN dead_letter h ON (h.log_topic, h.log_partition) = (span.log_topic, span.log_partition)
               WHERE h.log_offset BETWEEN span.first AND span.last)
          SELECT count(h.log_offset) AS rows, coalesce(bool_and(h.digest = asked.digest), false) AS same_body
            FROM asked LEFT JOIN held h USING (log_topic, log_partition, log_offset)

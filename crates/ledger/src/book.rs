@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 use payment::{Fact, Told, TradeNo};
 
+use self::tables::Locked;
 use crate::event::{self, About, Correction, Event};
 use crate::fact::{self, Key};
 use crate::journal::{self, Booked, Posting};
@@ -45,9 +46,10 @@ pub enum BookError {
 /// Adds facts to the set, folds the trades they belong to anew, posts what changed to the journal, and puts what there
 /// is to tell into the outbox.
 ///
-/// Must run in a transaction. The trades' rows are made or locked in key order, so two callers with facts about the
-/// same trade queue up, and the second sees the first one's facts. A constant number of round trips, whatever
-/// the number of facts. Returns how many facts were new.
+/// Must run in a transaction. The trades' rows are locked or made in key order, so two callers with facts about the
+/// same trade queue up, and the second sees the first one's facts; where both make its row, the second fails on its
+/// key, and does the work again. A constant number of round trips, whatever the number of facts. Returns how many
+/// facts were new.
 pub fn record(
     conn: &mut PgConnection,
     facts: &[(Fact, Origin)],
@@ -100,71 +102,64 @@ struct Change<'f> {
     trade: Trade,
 }
 
-/// Makes the rows of new trades, locks those of the others, and says what changes about which of them.
+/// Locks the rows of the trades that have one, makes those of the others, and says what changes about which of them.
 ///
-/// Most trades are new, or else told completely: a new one is made as its facts say in a single insert, and nothing
-/// is read of it, since no facts are known of a trade that has no row.
+/// Most trades are new: such a one is made as its facts say, and nothing is read of it, since no fact is known of a
+/// trade that has no row.
 fn changes<'f>(
     conn: &mut PgConnection,
     told: BTreeMap<Key<'f>, Facts<'f>>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Change<'f>>, BookError> {
-    let folded: Vec<(Key<'f>, Facts<'f>, Trade)> = told
-        .into_iter()
-        .filter_map(|(key, facts)| {
-            let trade = trade::fold(facts.keys().copied())?;
-            Some((key, facts, trade))
-        })
-        .collect();
-    let is_new = tables::insert_trades(
-        conn,
-        &folded.iter().map(|(key, _, trade)| (*key, trade)).collect::<Vec<_>>(),
-        now,
-    )?;
+    let keys: Vec<Key<'f>> = told.keys().copied().collect();
+    let locked = tables::lock_trades(conn, &keys)?;
     let (mut changes, mut there) = (Vec::new(), Vec::new());
-    for (key, facts, trade) in folded {
-        if is_new.contains(&key) {
-            let (was, new) = (Booked::default(), facts.into_iter().collect());
-            let known = Vec::new();
-            changes.push(Change { key, is_new: true, was, was_closed: false, known, new, trade });
-        } else {
-            there.push((key, facts));
+    for ((key, facts), locked) in told.into_iter().zip(locked) {
+        match locked {
+            Some(locked) => there.push((key, facts, locked)),
+            None => changes.extend(change(key, Vec::new(), facts, None)),
         }
     }
-    drop(is_new);
-    changes.extend(changes_of_known(conn, there)?);
+    tables::insert_trades(conn, &changes, now)?;
+    if !there.is_empty() {
+        let keys: Vec<Key<'f>> = there.iter().map(|(key, ..)| *key).collect();
+        let known = fact::load(conn, &keys)?;
+        let told = there.into_iter().zip(known);
+        let mut changed: Vec<Change<'f>> = told
+            .filter_map(|((key, facts, locked), known)| change(key, known, facts, Some(locked)))
+            .collect();
+        tables::load_refunds(conn, &mut changed)?;
+        changes.extend(changed);
+    }
     Ok(changes)
 }
 
-fn changes_of_known<'f>(
-    conn: &mut PgConnection,
-    told: Vec<(Key<'f>, Facts<'f>)>,
-) -> Result<Vec<Change<'f>>, BookError> {
-    if told.is_empty() {
-        return Ok(Vec::new());
+/// `None` where all that is told was known.
+fn change<'f>(
+    key: Key<'f>,
+    known: Vec<Fact>,
+    told: Facts<'f>,
+    locked: Option<Locked>,
+) -> Option<Change<'f>> {
+    let is_known: BTreeSet<&Fact> = known.iter().collect();
+    let new: Vec<(&Fact, Origin)> =
+        told.into_iter().filter(|(fact, _)| !is_known.contains(fact)).collect();
+    if new.is_empty() {
+        return None;
     }
-    let keys: Vec<Key<'f>> = told.iter().map(|(key, _)| *key).collect();
-    let locked = tables::lock_trades(conn, &keys)?;
-    let mut known: Vec<Vec<Fact>> = keys.iter().map(|_| Vec::new()).collect();
-    for (place, fact) in fact::load(conn, &keys)? {
-        known.get_mut(place).into_iter().for_each(|known| known.push(fact.clone()));
-    }
-    let mut changes: Vec<Change<'f>> = Vec::new();
-    for (((key, facts), known), locked) in told.into_iter().zip(known).zip(locked) {
-        let is_known: BTreeSet<&Fact> = known.iter().collect();
-        let new: Vec<(&Fact, Origin)> =
-            facts.into_iter().filter(|(fact, _)| !is_known.contains(fact)).collect();
-        if new.is_empty() {
-            continue;
-        }
-        let all = known.iter().chain(new.iter().map(|(fact, _)| *fact));
-        let Some(trade) = trade::fold(all) else { continue };
-        let was = Booked { payment: locked.payment, ..Booked::default() };
-        let was_closed = locked.state == State::Closed.as_str();
-        changes.push(Change { key, is_new: false, was, was_closed, known, new, trade });
-    }
-    tables::load_refunds(conn, &mut changes)?;
-    Ok(changes)
+    let trade = trade::fold(known.iter().chain(new.iter().map(|(fact, _)| *fact)))?;
+    Some(Change {
+        key,
+        is_new: locked.is_none(),
+        was: Booked {
+            payment: locked.as_ref().and_then(|locked| locked.payment),
+            refunds: BTreeMap::new(),
+        },
+        was_closed: locked.is_some_and(|locked| locked.state == State::Closed.as_str()),
+        known,
+        new,
+        trade,
+    })
 }
 
 /// What there is to tell, a trade's events in order. A movement is told by the first fact about it, once and for all;

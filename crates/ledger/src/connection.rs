@@ -1,4 +1,5 @@
-use diesel::{Connection as _, PgConnection, RunQueryDsl};
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, PgConnection};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -18,8 +19,10 @@ pub enum ConnectError {
 /// Connects to a Postgres by its libpq address (`postgres://...`). The address is a secret: it is not in errors.
 pub fn connect(database_url: &str) -> Result<PgConnection, ConnectError> {
     let mut conn = PgConnection::establish(database_url).map_err(refused)?;
-    // Ledger times are moments; the session must not shift what is printed of them.
-    diesel::sql_query("SET TIME ZONE 'UTC'").execute(&mut conn).map_err(ConnectError::Prepare)?;
+    // Ledger times are moments; the session must not shift what is printed of them. And a plan that was made when
+    // the tables were empty must not be kept until they are full.
+    conn.batch_execute("SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan")
+        .map_err(ConnectError::Prepare)?;
     Ok(conn)
 }
 

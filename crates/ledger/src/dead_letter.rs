@@ -1,5 +1,7 @@
 //! Messages that could not be applied: kept for good, and put back into the log when what kept them was repaired.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use diesel::result::Error as DieselError;
 use diesel::sql_types::{Array, BigInt, Bytea, Integer, Nullable, Text, Timestamptz};
@@ -143,6 +145,36 @@ pub(crate) fn at(conn: &mut PgConnection, places: &[Place]) -> QueryResult<Vec<D
     .bind::<Array<Integer>, _>(places.iter().map(|place| place.partition).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(places.iter().map(|place| place.offset).collect::<Vec<_>>())
     .load(conn)
+}
+
+/// How many bytes the dead letters from those places have, by the place as it is written. Reads none of them.
+pub(crate) fn sizes(
+    conn: &mut PgConnection,
+    places: &[Place],
+) -> QueryResult<HashMap<String, i64>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        place: String,
+        #[diesel(sql_type = BigInt)]
+        bytes: i64,
+    }
+    if places.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<Row> = statement(
+        "SELECT concat_ws('/', d.log_topic, d.log_partition, d.log_offset) AS place,
+                octet_length(d.body)::bigint AS bytes
+           FROM unnest($1, $2, $3) AS asked (log_topic, log_partition, log_offset) CROSS JOIN LATERAL (
+                SELECT * FROM dead_letter d
+                 WHERE d.log_topic = asked.log_topic AND d.log_partition = asked.log_partition
+                   AND d.log_offset = asked.log_offset OFFSET 0) AS d",
+    )
+    .bind::<Array<Text>, _>(places.iter().map(|place| place.log_topic.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(places.iter().map(|place| place.partition).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(places.iter().map(|place| place.offset).collect::<Vec<_>>())
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.place, row.bytes)).collect())
 }
 
 /// Notes that the letter from `place` was appended to the log again, at `new_place`, by `actor`. May be done more than

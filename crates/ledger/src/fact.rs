@@ -105,11 +105,11 @@ impl<'f> NewRow<'f> {
     }
 }
 
-/// What is known of trades: each fact with its trade's place among them, from 0.
+/// What is known of these trades, in their order.
 pub(crate) fn load(
     conn: &mut PgConnection,
     trades: &[Key<'_>],
-) -> Result<Vec<(usize, Fact)>, BookError> {
+) -> Result<Vec<Vec<Fact>>, BookError> {
     #[derive(QueryableByName)]
     struct Placed {
         #[diesel(sql_type = BigInt)]
@@ -128,12 +128,14 @@ pub(crate) fn load(
     .bind::<Array<Text>, _>(apps)
     .bind::<Array<Text>, _>(trade_nos)
     .load(conn)?;
-    let placed = rows.into_iter().filter_map(|Placed { place, row }| {
-        let place = usize::try_from(place).ok()?;
-        let key = trades.get(place)?;
-        Some(row.parse(key.app_id, key.trade_no).map(|fact| (place, fact)))
-    });
-    placed.collect()
+    let mut known: Vec<Vec<Fact>> = trades.iter().map(|_| Vec::new()).collect();
+    for Placed { place, row } in rows {
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        if let (Some(key), Some(known)) = (trades.get(place), known.get_mut(place)) {
+            known.push(row.parse(key.app_id, key.trade_no)?);
+        }
+    }
+    Ok(known)
 }
 
 /// A fact of a trade, as it stands in the table.

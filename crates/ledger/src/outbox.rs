@@ -2,13 +2,15 @@
 //! has acknowledged them, so everything told is told at least once, under an id that never changes.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::Insertable;
+use diesel::result::Error as DieselError;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel::{
-    ExecuteCopyFromDsl as _, OptionalExtension as _, PgConnection, QueryResult, QueryableByName,
-    RunQueryDsl,
+    Connection as _, ExecuteCopyFromDsl as _, OptionalExtension as _, PgConnection, QueryResult,
+    QueryableByName, RunQueryDsl,
 };
 use payment::{AppId, Envelope, Kind, Provider, Source, Topic};
 
@@ -38,13 +40,19 @@ pub struct Waiting {
 /// A longer queue is not counted further: it is looked at every few seconds.
 pub const COUNTED_MAX: i64 = 100_000;
 
+/// Whoever leads and is silent for longer is thrown out by the database: a process that hangs does not hold up the
+/// others.
+pub const LEAD_SILENT_MAX: Duration = Duration::from_secs(15);
+
 /// Only one relay may send: two would overtake each other.
 const RELAY_LOCK: i64 = 0x5355_414e_5041_4e02;
+/// Dead letters are asked for until they have so many bytes together: each may be as long as the log allows.
+const LETTERS_BYTES_MAX: i64 = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
-    #[error("cannot read the outbox")]
-    Database(#[from] diesel::result::Error),
+    #[error("cannot read or empty the outbox")]
+    Database(#[from] DieselError),
     /// Written by a later version, or by somebody else. It holds up what comes after it: events are never skipped.
     #[error(
         "event {outbox_id} in the outbox is none that this version can send: its {column} is unknown"
@@ -52,17 +60,30 @@ pub enum OutboxError {
     Unreadable { outbox_id: i64, column: &'static str },
 }
 
-/// Asks to be the one who sends. Once given, the lead lasts as long as the connection; asking again is harmless.
-pub fn lead(conn: &mut PgConnection) -> QueryResult<bool> {
+/// Does `work` as the only one who does, in one transaction; `None` while another relay is at it.
+///
+/// The lead ends with the transaction, whatever becomes of the connection or of the process: what `work` read is
+/// still true when it removes it, or nothing is removed.
+pub fn lead<T, E: From<DieselError>>(
+    conn: &mut PgConnection,
+    work: impl FnOnce(&mut PgConnection) -> Result<T, E>,
+) -> Result<Option<T>, E> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Bool)]
         leads: bool,
     }
-    let row: Row = statement("SELECT pg_try_advisory_lock($1) AS leads")
+    conn.transaction(|conn| {
+        // In a statement of its own: the next one sees what the former leader has committed.
+        let row: Row = statement(
+            "SELECT pg_try_advisory_xact_lock($1) AS leads,
+                    set_config('idle_in_transaction_session_timeout', $2, true)",
+        )
         .bind::<BigInt, _>(RELAY_LOCK)
+        .bind::<Text, _>(LEAD_SILENT_MAX.as_millis().to_string())
         .get_result(conn)?;
-    Ok(row.leads)
+        if row.leads { work(conn).map(Some) } else { Ok(None) }
+    })
 }
 
 /// The events at the head of the queue, in order, `limit` at most: the first of each key, and none of a key whose
@@ -76,18 +97,29 @@ pub fn next(conn: &mut PgConnection, limit: i64) -> Result<Vec<Outgoing>, Outbox
     .bind::<BigInt, _>(limit)
     .load(conn)?;
     let mut keys = HashSet::new();
-    let firsts: Vec<&Row> = rows.iter().filter(|row| keys.insert(row.key.as_str())).collect();
+    let mut firsts: Vec<&Row> = rows.iter().filter(|row| keys.insert(row.key.as_str())).collect();
 
-    let places: Vec<Place> = firsts
-        .iter()
-        .filter(|row| row.body.is_none())
-        .filter_map(|row| row.event_id.parse().ok())
-        .collect();
-    let letters: HashMap<String, DeadLetter> = dead_letter::at(conn, &places)?
+    let sizes = dead_letter::sizes(conn, &places(&firsts))?;
+    let mut room = LETTERS_BYTES_MAX;
+    firsts.retain(|row| match sizes.get(&row.event_id) {
+        Some(_) if room <= 0 => false,
+        Some(bytes) => {
+            room = room.saturating_sub(*bytes);
+            true
+        }
+        None => true,
+    });
+    let letters: HashMap<String, DeadLetter> = dead_letter::at(conn, &places(&firsts))?
         .into_iter()
         .map(|letter| (letter.place().to_string(), letter))
         .collect();
     firsts.into_iter().map(|row| row.envelope(letters.get(&row.event_id))).collect()
+}
+
+/// Where the dead letters among them stand.
+fn places(rows: &[&Row]) -> Vec<Place> {
+    let letters = rows.iter().filter(|row| row.body.is_none());
+    letters.filter_map(|row| row.event_id.parse().ok()).collect()
 }
 
 /// Removes events that the log has acknowledged.

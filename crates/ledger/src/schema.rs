@@ -83,6 +83,25 @@ diesel::table! {
 }
 
 diesel::table! {
+    trade (app_id, trade_no) {
+        app_id -> Text,
+        trade_no -> Text,
+        out_trade_no -> Text,
+        state -> Text,
+        total_fen -> Nullable<BigInt>,
+        receipt_fen -> Nullable<BigInt>,
+        receipt_known -> Bool,
+        refunded_fen -> BigInt,
+        created_at -> Nullable<Timestamptz>,
+        paid_at -> Nullable<Timestamptz>,
+        closed_at -> Nullable<Timestamptz>,
+        has_conflict -> Bool,
+        doubt -> Nullable<Text>,
+        changed_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     journal_entry (app_id, entry_id) {
         app_id -> Text,
         entry_id -> BigInt,

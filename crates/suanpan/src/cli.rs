@@ -6,7 +6,9 @@ use ledger::Place;
 use payment::{AppId, BillDay};
 
 use crate::house::Role;
-use crate::{audit, bill, dead_letters, demo, house, reconcile, set_aside, simulate, verify};
+use crate::{
+    audit, bench, bill, dead_letters, demo, house, reconcile, set_aside, simulate, verify,
+};
 
 /// Receives Alipay's payment notifications, keeps a ledger, and reconciles it with Alipay's daily bills.
 #[derive(Debug, Parser)]
@@ -63,6 +65,8 @@ enum Command {
     Audit(AuditCommand),
     /// The pretend Alipay as a server, with a settings file that fits it
     Simulate(SimulateArgs),
+    /// Measures ingress and consumer beside what their work costs bare; exit 1 if anything was lost or applied twice
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -238,6 +242,42 @@ pub(crate) struct SimulateArgs {
     pub(crate) notify: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What is measured
+    #[arg(value_enum, default_value_t = BenchScenario::All)]
+    pub(crate) scenario: BenchScenario,
+    /// How many notifications each round takes, 20 to 500000
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(20..=500_000))]
+    pub(crate) notifications: u32,
+    /// How many connections post at once, each one request at a time, 1 to 1024
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) connections: u16,
+    /// How often everything is measured anew, 1 to 50
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) rounds: u32,
+    /// Measure over these brokers (`host:port`, several with commas) instead of the Postgres log
+    #[arg(long, value_name = "BROKERS")]
+    pub(crate) kafka: Option<String>,
+    /// Decides everything left to chance
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Keep the databases, topics and the roles' logs, and say where they are
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchScenario {
+    /// Posting to `suanpan ingress`
+    Ingress,
+    /// `suanpan consumer` on a full log
+    Consumer,
+    /// Both at once, from the post to the ledger
+    EndToEnd,
+    All,
+}
+
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let common = &self.common;
@@ -264,6 +304,7 @@ impl Cli {
             }
             Command::Audit(AuditCommand::Parity(args)) => audit::parity(common, &args),
             Command::Simulate(args) => simulate::simulate(&args),
+            Command::Bench(args) => bench::bench(common, &args),
         }
     }
 }

@@ -2,7 +2,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use simulator::{AnswerKey, Keys, Listen, Plan, Planted};
 use stream::{Log, Reader};
 
 use crate::cli::{DemoArgs, ReportFormat};
+use crate::home::Home;
 use crate::house::{House, Role};
 use crate::reconcile;
 use crate::setup::{self, Schema};
@@ -30,7 +30,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let plan = plan(args, clock.now())?;
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
-    let home = Home::make()?;
+    let home = Home::make("demo")?;
 
     let steps = Steps::new();
     steps.say(format_args!(
@@ -42,9 +42,9 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let alipay = simulator::start(any_port, scenario.clone(), keys.clone(), clock.clone())?;
 
-    steps.say(format_args!("starting the database and the rooms in {}", home.path.display()));
+    steps.say(format_args!("starting the database and the rooms in {}", home.path().display()));
     let listen = Listen { ingress: any_port, admin: any_port };
-    let file = simulator::write_settings(&home.path, &plan, &keys, &alipay.gateway_url(), listen)?;
+    let file = simulator::write_settings(home.path(), &plan, &keys, &alipay.gateway_url(), listen)?;
     let settings = Settings::load(&file, std::iter::empty())?;
     // Without the reconciler's own mornings: the demo says when a day is over.
     let roles = [Role::Ingress, Role::Consumer];
@@ -55,7 +55,10 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     house.stop()?;
     let correct = outcome?;
     if args.keep {
-        home.keep();
+        println!(
+            "kept: {0}, for example `suanpan report --config {0}/suanpan.toml --app ... --date ... --format csv`",
+            home.keep().display()
+        );
     }
     Ok(if correct { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -372,52 +375,6 @@ impl Progress {
         if self.on_terminal {
             println!();
         }
-    }
-}
-
-/// The demo's own folder, where the database's user can enter: removed at the end unless it is kept.
-struct Home {
-    path: PathBuf,
-    kept: bool,
-}
-
-impl Home {
-    fn make() -> anyhow::Result<Home> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("suanpan-demo-{}", std::process::id()));
-        remove(&path)?;
-        fs::DirBuilder::new()
-            .mode(0o711)
-            .create(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Home { path, kept: false })
-    }
-
-    fn keep(mut self) {
-        self.kept = true;
-        println!(
-            "kept: {0}, for example `suanpan report --config {0}/suanpan.toml --app ... --date ... --format csv`",
-            self.path.display()
-        );
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = remove(&self.path)
-        {
-            eprintln!("suanpan: {}", service::chain(&*error));
-        }
-    }
-}
-
-fn remove(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }
 

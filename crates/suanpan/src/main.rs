@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod audit;
+mod bench;
 mod bill;
 mod cli;
 mod dead_letters;
 mod demo;
+mod home;
 mod house;
 mod reconcile;
 mod set_aside;

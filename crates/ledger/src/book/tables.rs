@@ -6,40 +6,116 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use diesel::prelude::Insertable;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
-use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl};
+use diesel::{ExecuteCopyFromDsl as _, PgConnection, QueryResult, QueryableByName, RunQueryDsl};
 use payment::{Fen, RequestNo};
 
 use super::Change;
 use crate::fact::{Key, columns};
 use crate::journal::Figures;
+use crate::schema::trade as trade_table;
 use crate::statement::statement;
 use crate::trade::{self, Subject, Trade};
 
-/// Makes the rows of trades that have none, in the order of their keys, and says which those were. A row that somebody
-/// else is making is waited for.
-pub(super) fn insert_trades<'f>(
+/// What a trade's row said when it was locked.
+pub(super) struct Locked {
+    pub(super) payment: Option<Figures>,
+    pub(super) state: String,
+}
+
+/// Locks the rows of these trades in their order, and reads them; `None` for a trade that has none.
+pub(super) fn lock_trades(
     conn: &mut PgConnection,
-    trades: &[(Key<'f>, &Trade)],
-    now: DateTime<Utc>,
-) -> QueryResult<HashSet<Key<'f>>> {
-    let made = write_trades(
-        conn,
-        "INSERT INTO trade (app_id, trade_no, out_trade_no, state, total_fen, receipt_fen, receipt_known,
-                refunded_fen, created_at, paid_at, closed_at, has_conflict, doubt, changed_at)
-         SELECT new.*, $14 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS new
-         ON CONFLICT DO NOTHING
-         RETURNING app_id, trade_no",
-        trades,
-        now,
-    )?;
-    if made.len() == trades.len() {
-        return Ok(trades.iter().map(|(key, _)| *key).collect());
+    trades: &[Key<'_>],
+) -> QueryResult<Vec<Option<Locked>>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        place: i64,
+        #[diesel(sql_type = Text)]
+        state: String,
+        #[diesel(sql_type = Bool)]
+        is_paid: bool,
+        #[diesel(sql_type = Nullable<BigInt>)]
+        total_fen: Option<i64>,
+        #[diesel(sql_type = Nullable<BigInt>)]
+        receipt_fen: Option<i64>,
     }
-    let made: HashSet<(&str, &str)> =
-        made.iter().map(|made| (made.app_id.as_str(), made.trade_no.as_str())).collect();
-    let is_made = |key: &Key<'_>| made.contains(&(key.app_id.as_str(), key.trade_no.as_str()));
-    Ok(trades.iter().map(|(key, _)| *key).filter(is_made).collect())
+    let (apps, trade_nos) = columns(trades.iter().copied());
+    let rows: Vec<Row> = statement(
+        "SELECT asked.place - 1 AS place, t.state, t.paid_at IS NOT NULL AS is_paid, t.total_fen, t.receipt_fen
+           FROM unnest($1, $2) WITH ORDINALITY AS asked (app_id, trade_no, place) CROSS JOIN LATERAL (
+                SELECT t.state, t.paid_at, t.total_fen, t.receipt_fen FROM trade t
+                 WHERE t.app_id = asked.app_id AND t.trade_no = asked.trade_no FOR UPDATE) AS t",
+    )
+    .bind::<Array<Text>, _>(apps)
+    .bind::<Array<Text>, _>(trade_nos)
+    .load(conn)?;
+    let mut locked: Vec<Option<Locked>> = trades.iter().map(|_| None).collect();
+    for row in rows {
+        let place = usize::try_from(row.place).ok().and_then(|place| locked.get_mut(place));
+        let Some(place) = place else { continue };
+        *place = Some(Locked {
+            payment: row.is_paid.then(|| Figures {
+                total_fen: row.total_fen.unwrap_or_default(),
+                receipt_fen: row.receipt_fen.unwrap_or_default(),
+            }),
+            state: row.state,
+        });
+    }
+    Ok(locked)
+}
+
+/// Makes the rows of new trades, in the order of their keys.
+pub(super) fn insert_trades(
+    conn: &mut PgConnection,
+    changes: &[Change<'_>],
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<NewTrade<'_>> = changes
+        .iter()
+        .map(|Change { key, trade, .. }| NewTrade {
+            app_id: key.app_id.as_str(),
+            trade_no: key.trade_no.as_str(),
+            out_trade_no: trade.out_trade_no.as_str(),
+            state: trade.state.as_str(),
+            total_fen: trade.total.map(Fen::get),
+            receipt_fen: trade.paid.map(|paid| paid.receipt.get()),
+            receipt_known: trade.paid.is_some_and(|paid| paid.receipt_known),
+            refunded_fen: trade.refunded().get(),
+            created_at: trade.created_at,
+            paid_at: trade.paid.map(|paid| paid.at),
+            closed_at: trade.closed_at,
+            has_conflict: trade.has_conflict(),
+            doubt: trade.doubt.map(trade::Doubt::as_str),
+            changed_at: now,
+        })
+        .collect();
+    diesel::copy_from(trade_table::table).from_insertable(rows).execute(conn)?;
+    Ok(())
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = trade_table, treat_none_as_default_value = false)]
+struct NewTrade<'t> {
+    app_id: &'t str,
+    trade_no: &'t str,
+    out_trade_no: &'t str,
+    state: &'static str,
+    total_fen: Option<i64>,
+    receipt_fen: Option<i64>,
+    receipt_known: bool,
+    refunded_fen: i64,
+    created_at: Option<DateTime<Utc>>,
+    paid_at: Option<DateTime<Utc>>,
+    closed_at: Option<DateTime<Utc>>,
+    has_conflict: bool,
+    doubt: Option<&'static str>,
+    changed_at: DateTime<Utc>,
 }
 
 /// Writes the figures of trades that had a row before.
@@ -56,9 +132,12 @@ pub(super) fn update_trades(
     if trades.is_empty() {
         return Ok(());
     }
+    fn each<'t, T>(trades: &[(Key<'_>, &'t Trade)], pick: impl Fn(&'t Trade) -> T) -> Vec<T> {
+        trades.iter().map(|(_, trade)| pick(trade)).collect()
+    }
+    let (apps, trade_nos) = columns(trades.iter().map(|(key, _)| *key));
     // Every row is there and locked. An upsert finds them by their keys, whatever the planner believes.
-    write_trades(
-        conn,
+    statement(
         "INSERT INTO trade (app_id, trade_no, out_trade_no, state, total_fen, receipt_fen, receipt_known,
                 refunded_fen, created_at, paid_at, closed_at, has_conflict, doubt, changed_at)
          SELECT new.*, $14 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS new
@@ -69,97 +148,29 @@ pub(super) fn update_trades(
                 paid_at = excluded.paid_at, closed_at = excluded.closed_at,
                 has_conflict = excluded.has_conflict, doubt = excluded.doubt,
                 changed_at = excluded.changed_at",
-        &trades,
-        now,
-    )?;
-    Ok(())
-}
-
-#[derive(QueryableByName)]
-struct TradeRow {
-    #[diesel(sql_type = Text)]
-    app_id: String,
-    #[diesel(sql_type = Text)]
-    trade_no: String,
-}
-
-fn write_trades(
-    conn: &mut PgConnection,
-    sql: &'static str,
-    trades: &[(Key<'_>, &Trade)],
-    now: DateTime<Utc>,
-) -> QueryResult<Vec<TradeRow>> {
-    fn each<'t, T>(trades: &[(Key<'_>, &'t Trade)], pick: impl Fn(&'t Trade) -> T) -> Vec<T> {
-        trades.iter().map(|(_, trade)| pick(trade)).collect()
-    }
-    let (apps, trade_nos) = columns(trades.iter().map(|(key, _)| *key));
-    statement(sql)
-        .bind::<Array<Text>, _>(apps)
-        .bind::<Array<Text>, _>(trade_nos)
-        .bind::<Array<Text>, _>(each(trades, |trade| trade.out_trade_no.as_str()))
-        .bind::<Array<Text>, _>(each(trades, |trade| trade.state.as_str()))
-        .bind::<Array<Nullable<BigInt>>, _>(each(trades, |trade| trade.total.map(Fen::get)))
-        .bind::<Array<Nullable<BigInt>>, _>(each(trades, |trade| {
-            trade.paid.map(|paid| paid.receipt.get())
-        }))
-        .bind::<Array<Bool>, _>(each(trades, |trade| {
-            trade.paid.is_some_and(|paid| paid.receipt_known)
-        }))
-        .bind::<Array<BigInt>, _>(each(trades, |trade| trade.refunded().get()))
-        .bind::<Array<Nullable<Timestamptz>>, _>(each(trades, |trade| trade.created_at))
-        .bind::<Array<Nullable<Timestamptz>>, _>(each(trades, |trade| {
-            trade.paid.map(|paid| paid.at)
-        }))
-        .bind::<Array<Nullable<Timestamptz>>, _>(each(trades, |trade| trade.closed_at))
-        .bind::<Array<Bool>, _>(each(trades, Trade::has_conflict))
-        .bind::<Array<Nullable<Text>>, _>(each(trades, |trade| {
-            trade.doubt.map(trade::Doubt::as_str)
-        }))
-        .bind::<Timestamptz, _>(now)
-        .load(conn)
-}
-
-/// What a trade's row said when it was locked.
-pub(super) struct Locked {
-    pub(super) payment: Option<Figures>,
-    pub(super) state: String,
-}
-
-/// Locks the rows of these trades, which must be there, in their order, and reads them.
-pub(super) fn lock_trades(conn: &mut PgConnection, keys: &[Key<'_>]) -> QueryResult<Vec<Locked>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        state: String,
-        #[diesel(sql_type = Bool)]
-        is_paid: bool,
-        #[diesel(sql_type = Nullable<BigInt>)]
-        total_fen: Option<i64>,
-        #[diesel(sql_type = Nullable<BigInt>)]
-        receipt_fen: Option<i64>,
-    }
-    let (apps, trade_nos) = columns(keys.iter().copied());
-    let rows: Vec<Row> = statement(
-        "SELECT t.state, t.paid_at IS NOT NULL AS is_paid, t.total_fen, t.receipt_fen
-           FROM unnest($1, $2) AS asked (app_id, trade_no) CROSS JOIN LATERAL (
-                SELECT * FROM trade t WHERE t.app_id = asked.app_id AND t.trade_no = asked.trade_no
-                FOR UPDATE) AS t",
     )
     .bind::<Array<Text>, _>(apps)
     .bind::<Array<Text>, _>(trade_nos)
-    .load(conn)?;
-    if rows.len() != keys.len() {
-        // Somebody removes trades while we work.
-        return Err(diesel::result::Error::NotFound);
-    }
-    let locked = rows.into_iter().map(|row| Locked {
-        payment: row.is_paid.then(|| Figures {
-            total_fen: row.total_fen.unwrap_or_default(),
-            receipt_fen: row.receipt_fen.unwrap_or_default(),
-        }),
-        state: row.state,
-    });
-    Ok(locked.collect())
+    .bind::<Array<Text>, _>(each(&trades, |trade| trade.out_trade_no.as_str()))
+    .bind::<Array<Text>, _>(each(&trades, |trade| trade.state.as_str()))
+    .bind::<Array<Nullable<BigInt>>, _>(each(&trades, |trade| trade.total.map(Fen::get)))
+    .bind::<Array<Nullable<BigInt>>, _>(each(&trades, |trade| {
+        trade.paid.map(|paid| paid.receipt.get())
+    }))
+    .bind::<Array<Bool>, _>(each(&trades, |trade| {
+        trade.paid.is_some_and(|paid| paid.receipt_known)
+    }))
+    .bind::<Array<BigInt>, _>(each(&trades, |trade| trade.refunded().get()))
+    .bind::<Array<Nullable<Timestamptz>>, _>(each(&trades, |trade| trade.created_at))
+    .bind::<Array<Nullable<Timestamptz>>, _>(each(&trades, |trade| trade.paid.map(|paid| paid.at)))
+    .bind::<Array<Nullable<Timestamptz>>, _>(each(&trades, |trade| trade.closed_at))
+    .bind::<Array<Bool>, _>(each(&trades, Trade::has_conflict))
+    .bind::<Array<Nullable<Text>>, _>(each(&trades, |trade| {
+        trade.doubt.map(trade::Doubt::as_str)
+    }))
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)?;
+    Ok(())
 }
 
 /// Reads the refunds that were booked of trades that had a row before.

@@ -206,9 +206,11 @@ impl Line {
 fn connect(url: &str, statement_timeout: Duration) -> Result<PgConnection, StreamError> {
     let mut conn = PgConnection::establish(url).map_err(StreamError::Connect)?;
     let limit_ms = statement_timeout.as_millis();
-    // `synchronous_commit` is what an answered `success` rests on, whatever the server's own setting.
+    // `synchronous_commit` is what an answered `success` rests on, whatever the server's own setting. A process that
+    // freezes in a transaction has partitions locked: the server ends it.
     conn.batch_execute(&format!(
         "SET statement_timeout = {limit_ms}; SET synchronous_commit = on; \
+         SET idle_in_transaction_session_timeout = {limit_ms}; \
          SET application_name = 'suanpan append'"
     ))
     .map_err(query("set up a connection to"))?;

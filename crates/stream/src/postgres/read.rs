@@ -159,15 +159,21 @@ impl Reader {
         limit: usize,
     ) -> Result<Vec<Record>, StreamError> {
         let limit = i64::try_from(limit).map_err(|_| StreamError::TooLarge)?;
+        // Each partition that has more gives its share; where some have less, the next read is soon.
         let rows: Vec<RecordRow> = sql_query(
-            "SELECT r.topic, r.partition, r.record_offset, r.id, r.provider, r.app_id, r.key, \
+            "WITH asked AS ( \
+                 SELECT f.*, greatest(1, $4 / greatest(1, \
+                            count(*) FILTER (WHERE p.next_offset > f.record_offset) OVER ())) AS share \
+                 FROM UNNEST($1::text[], $2::int[], $3::bigint[]) AS f(topic, partition, record_offset) \
+                 JOIN log_partition p USING (topic, partition)) \
+             SELECT r.topic, r.partition, r.record_offset, r.id, r.provider, r.app_id, r.key, \
                     r.source, r.received_at, r.reason, r.body, r.kind, r.sequence \
-             FROM UNNEST($1::text[], $2::int[], $3::bigint[]) AS f(topic, partition, record_offset) \
-             CROSS JOIN LATERAL \
-                 (SELECT l.*, row_number() OVER (ORDER BY l.record_offset) AS turn FROM log_record l \
-                  WHERE l.topic = f.topic AND l.partition = f.partition \
-                    AND l.record_offset >= f.record_offset ORDER BY l.record_offset LIMIT $4) r \
-             ORDER BY r.turn LIMIT $4",
+             FROM asked CROSS JOIN LATERAL \
+                 (SELECT * FROM log_record l \
+                  WHERE l.topic = asked.topic AND l.partition = asked.partition \
+                    AND l.record_offset >= asked.record_offset \
+                  ORDER BY l.record_offset LIMIT asked.share) r \
+             LIMIT $4",
         )
         .bind::<Array<Text>, _>(topics(from))
         .bind::<Array<Integer>, _>(numbers(from))
