@@ -71,23 +71,29 @@ impl Member {
     fn run<'s>(self, scope: &'s Scope<'s, '_>) -> Running<'s> {
         let (shutdown, tale) = (Shutdown::new(), self.tale);
         let (told, consumer) = (shutdown.clone(), self.consumer);
-        let thread = scope.spawn(move || consumer.run(&told));
+        let thread = Some(scope.spawn(move || consumer.run(&told)));
         Running { tale, shutdown, thread }
     }
 }
 
-/// A consumer at work.
+/// A consumer at work. Told to stop also where a test gives up, which would wait for its thread.
 struct Running<'s> {
     tale: Tale,
     shutdown: Shutdown,
-    thread: ScopedJoinHandle<'s, ()>,
+    thread: Option<ScopedJoinHandle<'s, ()>>,
 }
 
 impl Running<'_> {
-    fn stop(self) -> Tale {
+    fn stop(mut self) -> Tale {
         self.shutdown.trigger();
-        self.thread.join().unwrap();
-        self.tale
+        self.thread.take().unwrap().join().unwrap();
+        self.tale.clone()
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.shutdown.trigger();
     }
 }
 
@@ -150,21 +156,8 @@ impl Payer {
     }
 
     /// Goes on paying, until `act` has returned.
-    fn while_paying<T>(&self, act: impl FnOnce() -> T) -> T
-    where
-        Payer: Sync,
-    {
-        let over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    self.pay(5);
-                }
-            });
-            let outcome = act();
-            over.store(true, Ordering::Relaxed);
-            outcome
-        })
+    fn while_paying<T>(&self, act: impl FnOnce() -> T) -> T {
+        beside(|| self.pay(5), act)
     }
 
     /// All of it is in the ledger, once, and the ledger is sound.
@@ -183,15 +176,33 @@ impl Payer {
     }
 }
 
+/// Does it again and again until `act` has returned, or given up.
+pub(crate) fn beside<T>(again: impl Fn() + Sync, act: impl FnOnce() -> T) -> T {
+    struct Over<'o>(&'o AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                again();
+            }
+        });
+        let _over = Over(&over);
+        act()
+    })
+}
+
 /// A ledger whose log has topics of its own on the shared broker, cut into so many parts.
 pub(crate) fn database(partitions: i32, properties: &[(&str, &str)]) -> (Arc<Broker>, Database) {
     let broker = Broker::shared();
     let mut kafka = log::kafka(&broker);
     kafka.partitions = partitions;
-    kafka.properties = properties
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
+    kafka.properties =
+        properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let database = Database::with_log(stream::Log::Kafka(kafka));
     (broker, database)
 }

@@ -1,13 +1,12 @@
 //! Consumers as processes that are killed.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
-use std::thread;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use stream::{AppendSettings, KafkaSettings};
 
-use super::SOON_MISSED;
+use super::{SOON_MISSED, beside};
 use crate::harness::binary::Up;
 use crate::harness::form::Form;
 use crate::harness::home::Home;
@@ -65,17 +64,7 @@ impl House {
 
     /// Goes on paying, until `act` has returned.
     pub(crate) fn while_paying<T>(&self, act: impl FnOnce() -> T) -> T {
-        let over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    self.pay(5);
-                }
-            });
-            let outcome = act();
-            over.store(true, Ordering::Relaxed);
-            outcome
-        })
+        beside(|| self.pay(5), act)
     }
 
     fn log(&self) -> stream::Log {
@@ -137,9 +126,9 @@ fn a_consumer_that_is_killed_is_followed_by_another_and_everything_is_applied_on
             wait::until("the other goes on with all partitions", || {
                 let now = house.positions();
                 now.len() == 4
-                    && now.iter().all(|(number, next)| {
-                        *next > before.get(number).copied().unwrap_or(0) + 20
-                    })
+                    && now
+                        .iter()
+                        .all(|(number, next)| *next > before.get(number).copied().unwrap_or(0) + 20)
             });
             let newcomer = house.start(&format!("{round}"));
             first.wait();

@@ -85,7 +85,13 @@ fn a_topic_that_was_replaced_by_an_empty_one_is_an_error_and_nothing_is_applied(
                     }
                 });
             }
-            assert_eq!(member.tale.metric("suanpan_consumer_applied_total{outcome=\"dead_letter\"}").as_deref(), Some("0"));
+            assert_eq!(
+                member
+                    .tale
+                    .metric("suanpan_consumer_applied_total{outcome=\"dead_letter\"}")
+                    .as_deref(),
+                Some("0")
+            );
         }
         newcomer.consumer.close();
     }

@@ -18,9 +18,8 @@ fn two_and_three_consumers_share_the_partitions_and_apply_everything_once() {
         let (broker, database) = database(4, NOBODY_IS_MISSED);
         let payer = Payer::new(&database);
         let tales = thread::scope(|scope| {
-            let members: Vec<Running<'_>> = (0..count)
-                .map(|_| Member::open(&database, &payer.alipay).run(scope))
-                .collect();
+            let members: Vec<Running<'_>> =
+                (0..count).map(|_| Member::open(&database, &payer.alipay).run(scope)).collect();
             payer.while_paying(|| {
                 wait::until("each has applied something", || {
                     members.iter().all(|member| member.tale.taken() > 0)

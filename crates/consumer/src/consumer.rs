@@ -97,6 +97,8 @@ pub enum StepError {
 const HEALTH_PART: &str = "ledger";
 /// The loop waits so long for a first message before it looks whether it shall stop.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// How long the group is listened to while the ledger is away: until all is heard that it has said since.
+const HEAR_FOR: Duration = Duration::from_millis(50);
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 const DROP_EVERY: Duration = Duration::from_secs(600);
@@ -149,7 +151,8 @@ impl Consumer {
                 // every member when it divides the partitions anew.
                 if !self.log_gives_partitions_to_one() {
                     self.reader = None;
-                } else if self.reader.as_mut().is_some_and(|reader| reader.stay(Duration::ZERO).is_err()) {
+                } else if self.reader.as_mut().is_some_and(|reader| reader.stay(HEAR_FOR).is_err())
+                {
                     self.reader = None;
                 }
             }
@@ -289,7 +292,11 @@ impl Consumer {
             Some(held) => held.positions(),
             None => {
                 let ours = reader.assignment()?.partitions;
-                self.known.iter().filter(|(partition, _)| ours.contains(partition)).copied().collect()
+                self.known
+                    .iter()
+                    .filter(|(partition, _)| ours.contains(partition))
+                    .copied()
+                    .collect()
             }
         };
         let partitions: Vec<Partition> =

@@ -3,6 +3,8 @@
 mod append;
 mod client;
 mod cloud_event;
+mod group;
+mod offsets;
 mod peek;
 mod read;
 pub(crate) mod topics;

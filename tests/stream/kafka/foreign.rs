@@ -70,9 +70,8 @@ impl Stranger {
         let headers = foreign.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(Header { key, value: value.as_ref() })
         });
-        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic)
-            .partition(foreign.partition)
-            .headers(headers);
+        let mut record =
+            BaseRecord::<[u8], [u8]>::to(&self.topic).partition(foreign.partition).headers(headers);
         if let Some(key) = &foreign.key {
             record = record.key(key);
         }
@@ -101,7 +100,7 @@ fn a_record_that_is_not_ours_is_set_aside_alone_with_its_bytes() {
         (ours.clone().with("ce_id", Some(b"\xFF")), "ce_id"),
         (ours.clone().without("ce_source"), "ce_source"),
         (ours.clone().with("ce_source", Some(b"/somebody/2021000000000001")), "ce_source"),
-        (ours.clone().with("ce_source", Some(b"/alipay/<script>")), "ce_source"),
+        (ours.clone().with("ce_source", Some(b"/alipay/")), "ce_source"),
         (ours.clone().without("ce_type"), "ce_type"),
         (ours.clone().with("ce_type", Some(b"com.example.order")), "ce_type"),
         (ours.clone().with("ce_type", Some(b"suanpan.trade.paid")), "ce_type"),
@@ -128,7 +127,8 @@ fn a_record_that_is_not_ours_is_set_aside_alone_with_its_bytes() {
     letters.sort_by_key(|letter| letter.log_offset);
     assert_eq!(letters.len(), 2 * foreign.len());
     for (letter, (record, field)) in letters.iter().zip(foreign.iter().chain(&foreign)) {
-        let words = format!("unreadable_record: the record's {field} is none that this version writes");
+        let words =
+            format!("unreadable_record: the record's {field} is none that this version writes");
         assert_eq!(letter.reason, words);
         assert_eq!(letter.body, record.value.clone().unwrap_or_default());
     }
@@ -201,8 +201,7 @@ fn an_aborted_transaction_is_skipped_and_no_gap_stops_or_repeats_anything() {
         assert_eq!(sql::count(&mut conn, "trade"), 80);
         assert_eq!(sql::count(&mut conn, "trade WHERE trade_no LIKE 'ABORTED%'"), 0);
         assert_eq!(sql::count(&mut conn, "dead_letter"), 0);
-        let parity =
-            consumer::parity::check(&database.log, &mut conn, std::iter::empty()).unwrap();
+        let parity = consumer::parity::check(&database.log, &mut conn, std::iter::empty()).unwrap();
         assert!(parity.holds(), "{parity:#?}");
         // Nothing is left for whoever comes next.
         let mut next = Member::open(&database, &payer.alipay);

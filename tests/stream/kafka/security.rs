@@ -12,7 +12,8 @@ fn home(broker: &Broker, lines: &str) -> (Home, KafkaSettings) {
     let mut kafka = log::kafka(broker);
     let home = Home::new().over(&kafka);
     let brokers = &kafka.brokers;
-    let section = format!("[log]\nkind = \"kafka\"\n[log.kafka]\nbrokers = \"{brokers}\"\n{lines}\n");
+    let section =
+        format!("[log]\nkind = \"kafka\"\n[log.kafka]\nbrokers = \"{brokers}\"\n{lines}\n");
     home.write("suanpan.toml", home::settings("file:alipay.pem") + &section);
     home.write("password", format!("{PASSWORD}\n"));
     home.write("wrong-password", "hunter2-is-wrong\n");
@@ -36,10 +37,7 @@ fn a_notification_goes_over_tls_and_by_every_mechanism_into_the_ledger() {
         for trade_no in ["T1", "T2"] {
             home.tell(&up, &Form::paid(trade_no));
         }
-        log::wait_until_applied(
-            &stream::Log::Kafka(kafka),
-            &home.database.as_ref().unwrap().url,
-        );
+        log::wait_until_applied(&stream::Log::Kafka(kafka), &home.database.as_ref().unwrap().url);
         assert_eq!(sql::count(&mut home.connect(), "trade"), 2, "{mechanism}");
         wait::until("every room is ready", || up.ask("/readyz").0 == 200);
         assert!(up.stop().success());

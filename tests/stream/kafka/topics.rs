@@ -27,7 +27,8 @@ fn set_up(settings: &KafkaSettings) -> Result<Vec<String>, String> {
 /// The topic's configuration, as the broker tells it.
 fn configuration(broker: &Broker, topic: &str) -> BTreeMap<String, String> {
     let asked = [ResourceSpecifier::Topic(topic)];
-    let told = as_admin(broker, async |admin, options| admin.describe_configs(&asked, options).await);
+    let told =
+        as_admin(broker, async |admin, options| admin.describe_configs(&asked, options).await);
     let entries = told.unwrap().remove(0).unwrap().entries.into_iter();
     entries.map(|entry| (entry.name, entry.value.unwrap_or_default())).collect()
 }
@@ -35,7 +36,8 @@ fn configuration(broker: &Broker, topic: &str) -> BTreeMap<String, String> {
 fn create(broker: &Broker, topic: &str, partitions: i32, configuration: (&str, &str)) {
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let topic = topic.set(configuration.0, configuration.1);
-    let made = as_admin(broker, async |admin, options| admin.create_topics([&topic], options).await);
+    let made =
+        as_admin(broker, async |admin, options| admin.create_topics([&topic], options).await);
     assert!(made.unwrap().iter().all(Result::is_ok));
 }
 
@@ -212,7 +214,8 @@ fn a_role_does_not_start_on_topics_that_are_missing_or_unfit_and_migrate_makes_t
     }
     let home = home.variable("SUANPAN__LOG__PARTITIONS", "5");
     for role in ["ingress", "consumer"] {
-        let words = [&kafka.topics.notifications, "has 4 partitions", "want 5", "`suanpan migrate`"];
+        let words =
+            [&kafka.topics.notifications, "has 4 partitions", "want 5", "`suanpan migrate`"];
         home.run(&[role]).assert_refused(&words);
     }
     let home = home.variable("SUANPAN__LOG__KAFKA__REPLICATION", "3");

@@ -171,7 +171,10 @@ fn a_full_queue_is_told_at_once_by_number_and_by_bytes() {
             for _ in 0..2 {
                 let refused = log::envelope("O-1", body.clone());
                 let mut refused = pin!(writer.log.appender.append(refused));
-                assert_eq!(refused.as_mut().poll(&mut context), Poll::Ready(Err(AppendError::Full)));
+                assert_eq!(
+                    refused.as_mut().poll(&mut context),
+                    Poll::Ready(Err(AppendError::Full))
+                );
             }
             proxy.restore();
             assert_eq!(writer.log.block_on(queued).unwrap().1, round);
@@ -248,7 +251,11 @@ fn the_door_answers_503_while_its_broker_is_away_and_goes_on_by_itself() {
                 assert_eq!(http::post(&url, &body), (503, b"fail".to_vec()), "{name}");
                 refused += 1;
             }
-            assert_eq!(http::post(&url, b"a=1").0, 400, "a forgery is told from bad luck all the same");
+            assert_eq!(
+                http::post(&url, b"a=1").0,
+                400,
+                "a forgery is told from bad luck all the same"
+            );
             wait::until("it says that it is not ready", || {
                 let (status, report) = up.ask("/readyz");
                 status == 503 && report.contains("\"log\":{\"state\":\"failed\"")

@@ -134,12 +134,15 @@ fn appends_are_idempotent_and_acknowledged_by_all_whatever_the_properties_say() 
             assert_eq!(at, offset, "{property:?}");
         }
         // A producer without a number is not idempotent; one with a number takes no other `acks` than `all`.
-        let file = broker.files_of(&settings.topics.notifications, 0).join("00000000000000000000.log");
+        let file =
+            broker.files_of(&settings.topics.notifications, 0).join("00000000000000000000.log");
         let dump = broker.tool(&["dump-log", "--files", file.to_str().unwrap()]);
-        let batches: Vec<&str> =
-            dump.lines().filter(|line| line.contains("baseOffset")).collect();
+        let batches: Vec<&str> = dump.lines().filter(|line| line.contains("baseOffset")).collect();
         assert!(!batches.is_empty(), "{dump}");
-        assert!(batches.iter().all(|batch| !batch.contains("producerId: -1")), "{property:?}: {dump}");
+        assert!(
+            batches.iter().all(|batch| !batch.contains("producerId: -1")),
+            "{property:?}: {dump}"
+        );
         assert!(batches.iter().all(|batch| batch.contains("isTransactional: false")), "{dump}");
     }
 }

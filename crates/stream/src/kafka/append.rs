@@ -211,9 +211,11 @@ fn producer(
         .set("queue.buffering.max.messages", settings.queue.to_string())
         .set("queue.buffering.max.kbytes", (settings.queue_bytes / 1024).max(1).to_string());
     let context = Context { state: Arc::clone(state) };
-    config
-        .create_with_context(context)
-        .map_err(client::failed(kafka, &state.brokers, "open a producer to"))
+    config.create_with_context(context).map_err(client::failed(
+        kafka,
+        &state.brokers,
+        "open a producer to",
+    ))
 }
 
 /// The longest body that the front door can be told to take, and room for what goes with it. The topic's own limit

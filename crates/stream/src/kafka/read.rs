@@ -1,19 +1,17 @@
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use payment::{Envelope, Kind, Provider, Source, Topic};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
 
-use super::client::{self, Brokers};
+use super::client;
+use super::group::{Context, Group};
+use super::offsets::{Bound, Offsets};
 use super::{cloud_event, peek, topics};
 use crate::read::unknown_app;
 use crate::{Assignment, Defect, KafkaSettings, Partition, Record, Sharing, StreamError};
@@ -23,6 +21,7 @@ use crate::{Assignment, Defect, KafkaSettings, Partition, Record, Sharing, Strea
 pub(crate) struct Reader {
     settings: KafkaSettings,
     consumer: BaseConsumer<Context>,
+    offsets: Offsets,
     group: Arc<Group>,
     /// What the owner of this reader knows to be its own.
     known: u64,
@@ -36,21 +35,17 @@ pub(crate) struct Reader {
     told: Option<(Instant, Vec<(Partition, i64)>)>,
 }
 
-/// What the group says, as librdkafka's callback heard it.
-#[derive(Debug)]
-struct Group {
-    generation: AtomicU64,
-    assigned: Mutex<Vec<(String, i32)>>,
-    brokers: Brokers,
-}
-
 impl Reader {
     /// Joins the group: what is read is divided among its members.
     pub(crate) fn open(settings: &KafkaSettings) -> Result<Reader, StreamError> {
         let reader = Reader::with(settings, &settings.group)?;
         let names: Vec<&str> =
             Topic::CONSUMED.into_iter().map(|topic| settings.topics.of(topic)).collect();
-        reader.consumer.subscribe(&names).map_err(client::failed(settings, &reader.group.brokers, "join a group of"))?;
+        reader.consumer.subscribe(&names).map_err(client::failed(
+            settings,
+            &reader.group.brokers,
+            "join a group of",
+        ))?;
         Ok(reader)
     }
 
@@ -60,7 +55,8 @@ impl Reader {
         let mut all = Vec::new();
         for topic in Topic::CONSUMED {
             let name = settings.topics.of(topic);
-            let count = topics::count(reader.consumer.client(), settings, &reader.group.brokers, name)?;
+            let count =
+                topics::count(reader.consumer.client(), settings, &reader.group.brokers, name)?;
             all.extend((0..count).map(|number| (name.to_owned(), number)));
         }
         reader.group.is(all);
@@ -68,11 +64,7 @@ impl Reader {
     }
 
     fn with(settings: &KafkaSettings, group_id: &str) -> Result<Reader, StreamError> {
-        let group = Arc::new(Group {
-            generation: AtomicU64::new(0),
-            assigned: Mutex::default(),
-            brokers: Brokers::default(),
-        });
+        let group = Arc::new(Group::default());
         let mut config = client::config(settings);
         let has = |name: &str| settings.properties.iter().any(|(given, _)| given == name);
         for (name, value) in [
@@ -98,13 +90,14 @@ impl Reader {
             .set("statistics.interval.ms", "1000")
             .set("partition.assignment.strategy", "range")
             .set("isolation.level", "read_committed");
-        let context = Context { group: Arc::clone(&group) };
+        let context = Context::of(&group);
         let consumer: BaseConsumer<Context> = config
             .create_with_context(context)
             .map_err(client::failed(settings, &group.brokers, "join a group of"))?;
         Ok(Reader {
             settings: settings.clone(),
             consumer,
+            offsets: Offsets::open(settings, &group.brokers)?,
             group,
             known: 0,
             next: None,
@@ -230,22 +223,26 @@ impl Reader {
         &mut self,
         of: &[Partition],
     ) -> Result<Vec<(Partition, i64)>, StreamError> {
-        of.iter().map(|partition| Ok((*partition, self.watermarks(*partition)?.0))).collect()
+        self.bounds(of, Bound::First)
     }
 
     pub(crate) fn ends(&mut self, of: &[Partition]) -> Result<Vec<(Partition, i64)>, StreamError> {
-        of.iter().map(|partition| Ok((*partition, self.watermarks(*partition)?.1))).collect()
+        self.bounds(of, Bound::End)
     }
 
     pub(crate) fn oldest_unread(
         &mut self,
         from: &[(Partition, i64)],
     ) -> Result<Vec<(Partition, DateTime<Utc>)>, StreamError> {
+        let partitions: Vec<Partition> = from.iter().map(|(partition, _)| *partition).collect();
+        let firsts = self.bounds(&partitions, Bound::First)?;
+        let ends = self.bounds(&partitions, Bound::End)?;
         let mut unread = Vec::new();
-        for (partition, position) in from {
-            let (first, end) = self.watermarks(*partition)?;
-            if end > *position {
-                unread.push((*partition, first.max(*position)));
+        for ((partition, position), ((_, first), (_, end))) in
+            from.iter().zip(firsts.iter().zip(&ends))
+        {
+            if end > position {
+                unread.push((*partition, *first.max(position)));
             }
         }
         peek::received_at(&self.settings, &unread)
@@ -283,8 +280,12 @@ impl Reader {
     fn fetch(&mut self, from: &BTreeMap<Partition, i64>) -> Result<(), StreamError> {
         let mut from = from.clone();
         let mut missing = Vec::new();
-        for (partition, position) in &mut from {
-            let (first, end) = self.watermarks(*partition)?;
+        let partitions: Vec<Partition> = from.keys().copied().collect();
+        let firsts = self.bounds(&partitions, Bound::First)?;
+        let ends = self.bounds(&partitions, Bound::End)?;
+        for ((partition, position), ((_, first), (_, end))) in
+            from.iter_mut().zip(firsts.iter().zip(ends))
+        {
             if *position > end {
                 return Err(StreamError::Shrunk {
                     partition: *partition,
@@ -292,32 +293,24 @@ impl Reader {
                     position: *position,
                 });
             }
-            if *position < first {
-                missing.push(gone(*partition, *position, first)?);
-                *position = first;
+            if *position < *first {
+                missing.push(gone(*partition, *position, *first)?);
+                *position = *first;
             }
         }
         let list: Vec<(Partition, i64)> =
             from.iter().map(|(partition, offset)| (*partition, *offset)).collect();
-        self.consumer
-            .assign(&self.list(&list))
-            .map_err(self.failed("read from"))?;
+        self.consumer.assign(&self.list(&list)).map_err(self.failed("read from"))?;
         tracing::debug!(partitions = from.len(), "reads from the ledger's positions");
         self.missing = missing;
         self.next = Some(from);
         Ok(())
     }
 
-    /// The offsets of the first record that is there and of the one that comes next.
-    fn watermarks(&self, partition: Partition) -> Result<(i64, i64), StreamError> {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let name = self.settings.topics.of(partition.topic);
-        let watermarks = self
-            .consumer
-            .fetch_watermarks(name, partition.number, PATIENCE)
-            .map_err(self.failed("ask for the offsets of"))?;
+    fn bounds(&self, of: &[Partition], bound: Bound) -> Result<Vec<(Partition, i64)>, StreamError> {
+        let bounds = self.offsets.of(of, bound, &self.group.brokers)?;
         self.group.brokers.came_back();
-        Ok(watermarks)
+        Ok(bounds)
     }
 
     /// `None` for what is of no partition of ours, or was handed out before.
@@ -416,69 +409,4 @@ fn gone(partition: Partition, first: i64, next: i64) -> Result<Record, StreamErr
         body: Vec::new(),
     };
     Ok(Record { partition, offset: next - 1, envelope, defect: Some(Defect::Missing { first }) })
-}
-
-impl Group {
-    fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    fn assigned(&self) -> (u64, Vec<(String, i32)>) {
-        let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.generation(), assigned.clone())
-    }
-
-    fn is(&self, partitions: Vec<(String, i32)>) {
-        let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        *assigned = partitions;
-        self.generation.fetch_add(1, Ordering::Release);
-    }
-}
-
-struct Context {
-    group: Arc<Group>,
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        client::log(level, facility, text);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.group.brokers.error(&error, reason);
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.group.brokers.statistics(statistics);
-    }
-}
-
-impl ConsumerContext for Context {
-    /// What is given is not fetched yet: from where, the ledger says. What is taken is let go of at once.
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        what: RDKafkaRespErr,
-        partitions: &mut TopicPartitionList,
-    ) {
-        if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let given: Vec<(String, i32)> = partitions
-                .elements()
-                .iter()
-                .map(|given| (given.topic().to_owned(), given.partition()))
-                .collect();
-            tracing::info!(
-                partitions = given.len(),
-                "the group gave us {} partitions",
-                given.len()
-            );
-            self.group.is(given);
-        } else {
-            if let Err(error) = consumer.unassign() {
-                tracing::error!(error = %error, "cannot let go of partitions");
-            }
-            tracing::info!("the group took our partitions back");
-            self.group.is(Vec::new());
-        }
-    }
 }

@@ -119,9 +119,11 @@ struct Admin<'s> {
 impl<'s> Admin<'s> {
     fn open(settings: &'s KafkaSettings) -> Result<Admin<'s>, StreamError> {
         let heard = Brokers::default();
-        let client = client::config(settings)
-            .create()
-            .map_err(client::failed(settings, &heard, "open a client of"))?;
+        let client = client::config(settings).create().map_err(client::failed(
+            settings,
+            &heard,
+            "open a client of",
+        ))?;
         let looker = client::config(settings)
             .create_with_context(Looker::default())
             .map_err(client::failed(settings, &heard, "open a client of"))?;
@@ -331,9 +333,11 @@ fn partitions<C: ClientContext>(
     heard: &Brokers,
     name: &str,
 ) -> Result<Option<Vec<Replicas>>, StreamError> {
-    let metadata = client
-        .fetch_metadata(Some(name), PATIENCE)
-        .map_err(client::failed(settings, heard, "look for the topics of"))?;
+    let metadata = client.fetch_metadata(Some(name), PATIENCE).map_err(client::failed(
+        settings,
+        heard,
+        "look for the topics of",
+    ))?;
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
         return Ok(None);
     };
