@@ -62,9 +62,16 @@ impl House {
         self.appended.load(Ordering::Relaxed).into()
     }
 
-    /// Goes on paying, until `act` has returned.
+    /// Goes on paying, until `act` has returned; not faster than somebody applies, which would take the time of
+    /// whoever is looked at.
     pub(crate) fn while_paying<T>(&self, act: impl FnOnce() -> T) -> T {
-        beside(|| self.pay(5), act)
+        let pay = || {
+            let applied: i64 = self.positions().values().sum();
+            if i64::try_from(self.appended()).unwrap() - applied < 200 {
+                self.pay(5);
+            }
+        };
+        beside(pay, act)
     }
 
     fn log(&self) -> stream::Log {

@@ -290,7 +290,7 @@ impl ProducerContext for Context {
             Err((error, _)) => {
                 // Its partition may be without a leader; only if nothing else got through meanwhile are all away.
                 if client::is_away(error)
-                    && self.state.delivered_ms.load(Ordering::Relaxed) < waiting.sent_ms
+                    && self.state.delivered_ms.load(Ordering::Relaxed) <= waiting.sent_ms
                 {
                     self.state.brokers.went();
                 }

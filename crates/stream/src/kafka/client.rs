@@ -141,6 +141,11 @@ impl Brokers {
 
 /// librdkafka's own lines, in our log.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    // One set of properties is for all kinds of clients, and each kind complains about the others'.
+    if facility == "CONFWARN" && text.contains("will be ignored by this") {
+        tracing::debug!(facility, "librdkafka: {text}");
+        return;
+    }
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
