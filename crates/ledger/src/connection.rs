@@ -31,8 +31,7 @@ pub fn connect(database_url: &str) -> Result<PgConnection, ConnectError> {
 /// gives it up, and its batch, after ten silent seconds.
 pub fn connect_to_apply(database_url: &str) -> Result<PgConnection, ConnectError> {
     let mut conn = connect(database_url)?;
-    diesel::sql_query("SET idle_in_transaction_session_timeout = '10s'")
-        .execute(&mut conn)
+    conn.batch_execute("SET idle_in_transaction_session_timeout = '10s'")
         .map_err(ConnectError::Prepare)?;
     Ok(conn)
 }
