@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use payment::Fen;
 
-use crate::trade::{Doubt, Subject, Trade};
+use crate::trade::{Doubt, Trade};
 
 /// What the ledger says of one trade: as it stands in the tables, or as the facts make it.
 #[derive(Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Sheet {
                 paid_at: trade.paid.map(|paid| paid.at),
                 closed_at: trade.closed_at,
                 has_conflict: trade.has_conflict(),
-                doubt: trade.doubt.map(|doubt: Doubt| doubt.as_str().to_owned()),
+                doubt: trade.doubt.map(Doubt::as_str).map(str::to_owned),
             }),
             ..Sheet::default()
         };
@@ -85,9 +85,8 @@ impl Sheet {
         }
         sheet.balances.retain(|_, balance| *balance != Balance::default());
         for conflict in &trade.conflicts {
-            let subject: Subject = conflict.subject;
             let (request_no, told) = (conflict.request_no.clone(), conflict.told.clone());
-            sheet.conflicts.insert((subject.as_str().to_owned(), request_no, told));
+            sheet.conflicts.insert((conflict.subject.as_str().to_owned(), request_no, told));
         }
         sheet
     }
