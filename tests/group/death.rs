@@ -1,8 +1,10 @@
 //! Consumers as processes that are killed.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use stream::{AppendSettings, KafkaSettings};
 
@@ -46,7 +48,7 @@ impl House {
     }
 
     pub(crate) fn stderr(&self, name: &str) -> String {
-        std::fs::read_to_string(self.home.path(&format!("{name}.log"))).unwrap()
+        fs::read_to_string(self.home.path(&format!("{name}.log"))).unwrap()
     }
 
     /// Payments of as many trades, appended as the ingress does it.
@@ -119,6 +121,20 @@ impl House {
         let parity = consumer::parity::check(&self.log(), &mut conn, nobody).unwrap();
         assert!(parity.holds(), "{parity:#?}");
         books::assert_sound(&mut conn);
+    }
+}
+
+impl Drop for House {
+    /// What the processes said is gone with their folder.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let files = fs::read_dir(self.home.folder.path()).unwrap();
+            for path in files.map(|file| file.unwrap().path()) {
+                if path.extension().is_some_and(|extension| extension == "log") {
+                    println!("{}:\n{}", path.display(), fs::read_to_string(&path).unwrap());
+                }
+            }
+        }
     }
 }
 

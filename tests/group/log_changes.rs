@@ -69,10 +69,8 @@ fn a_topic_that_was_replaced_by_an_empty_one_is_an_error_and_nothing_is_applied(
     let mut running = Member::open(&database, &payer.alipay);
     running.apply(10);
     replace(&broker, &database, &topic);
-    let words = format!(
-        "notifications/0 of the log ends at 0, but the ledger has applied it up to 10: was the log replaced? \
-         A new log needs topics of other names"
-    );
+    let words = "notifications/0 of the log ends at 0, but the ledger has applied it up to 10: was the log replaced? \
+         A new log needs topics of other names";
     for _ in 0..2 {
         // Of one that has read on all the time, and of one that has just come.
         let mut newcomer = Member::open(&database, &payer.alipay);
@@ -81,7 +79,7 @@ fn a_topic_that_was_replaced_by_an_empty_one_is_an_error_and_nothing_is_applied(
                 wait::until("it sees that the log is another one", || {
                     match member.consumer.step(Duration::from_millis(10)) {
                         Ok(_) => false,
-                        Err(error) => service::chain(&error).contains(&words),
+                        Err(error) => service::chain(&error).contains(words),
                     }
                 });
             }

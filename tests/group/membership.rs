@@ -259,7 +259,12 @@ fn committed(broker: &Broker, database: &Database) -> Vec<(String, i32, i64)> {
             Offset::Offset(next) if next > 0 => {
                 Some((place.topic().to_owned(), place.partition(), next))
             }
-            _ => None,
+            Offset::Offset(_)
+            | Offset::Beginning
+            | Offset::End
+            | Offset::Stored
+            | Offset::Invalid
+            | Offset::OffsetTail(_) => None,
         })
         .collect();
     committed.sort();

@@ -87,7 +87,7 @@ pub enum StepError {
     #[error("cannot reach the ledger")]
     Ledger(#[from] ledger::ConnectError),
     /// The ledger does not tell how far it has come.
-    #[error("cannot read the positions")]
+    #[error("cannot take or read the positions")]
     Positions(#[source] ledger::QueryError),
     /// The ledger does not take a batch now.
     #[error("cannot apply a batch")]
@@ -149,10 +149,9 @@ impl Consumer {
                 self.ledger = None;
                 // What is away is its database, too. A group is not left for that, and must hear of us: it waits for
                 // every member when it divides the partitions anew.
-                if !self.log_gives_partitions_to_one() {
-                    self.reader = None;
-                } else if self.reader.as_mut().is_some_and(|reader| reader.stay(HEAR_FOR).is_err())
-                {
+                let is_kept = self.log_gives_partitions_to_one()
+                    && self.reader.as_mut().is_some_and(|reader| reader.stay(HEAR_FOR).is_ok());
+                if !is_kept {
                     self.reader = None;
                 }
             }

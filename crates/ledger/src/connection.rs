@@ -28,7 +28,8 @@ pub fn connect(database_url: &str) -> Result<PgConnection, ConnectError> {
 
 /// The same for whoever applies the log. A process that is stopped in the middle of a batch, or whose machine is gone,
 /// would hold its partitions' positions as long as its connection stands, and nobody could take them over: the database
-/// gives it up, and its batch, after ten silent seconds.
+/// gives it up, and its batch, after ten silent seconds. Of those that are silent in a COPY it does not know that they
+/// are; they are found by whoever [claims](crate::position::claim).
 pub fn connect_to_apply(database_url: &str) -> Result<PgConnection, ConnectError> {
     let mut conn = connect(database_url)?;
     conn.batch_execute("SET idle_in_transaction_session_timeout = '10s'")

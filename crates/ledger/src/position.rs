@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
-use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl};
+use diesel::{Connection as _, PgConnection, QueryResult, QueryableByName, RunQueryDsl};
 
 use crate::statement::statement;
 
@@ -33,9 +34,25 @@ pub struct Claimed {
 }
 
 /// Takes partitions, each named once by (log_topic, partition): from the commit of this on, whoever claimed them
-/// before is refused ([`Fenced`](crate::ApplyError::Fenced)), also when its offsets still fit. Waits for a batch that
-/// is being applied, and knows of it. The answers stand in the order asked.
+/// before is refused ([`Fenced`](crate::ApplyError::Fenced)), also when its offsets still fit. Waits a little for a
+/// batch that is being applied, and knows of it; longer than that is an error, to be tried again. A session that is
+/// silent in the middle of its batch for ten seconds, stopped or cut off, is ended: nobody could ever go on. The
+/// answers stand in the order asked.
 pub fn claim(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult<Vec<Claimed>> {
+    conn.transaction(|conn| {
+        conn.batch_execute(
+            "SET LOCAL lock_timeout = '2s';
+             SELECT pg_terminate_backend(pid)
+               FROM pg_locks JOIN pg_stat_activity USING (pid)
+              WHERE relation = 'log_position'::regclass AND mode = 'RowExclusiveLock' AND granted
+                AND pid <> pg_backend_pid() AND wait_event = 'ClientRead'
+                AND clock_timestamp() - state_change > interval '10 seconds'",
+        )?;
+        raise(conn, partitions)
+    })
+}
+
+fn raise(conn: &mut PgConnection, partitions: &[(&str, i32)]) -> QueryResult<Vec<Claimed>> {
     let (topics, numbers): (Vec<&str>, Vec<i32>) = partitions.iter().copied().unzip();
     // In one order, here as in `advance`: two that claim the same partitions queue up.
     statement(

@@ -11,7 +11,7 @@ use super::raw;
 use crate::harness::alipay::APP_ID;
 use crate::harness::form::Form;
 use crate::harness::home::Home;
-use crate::harness::{Broker, Log, Proxy, http, log, sql, wait};
+use crate::harness::{Broker, Log, http, log, sql, wait};
 
 /// Appends to one key, and what became of it.
 struct Writer {
@@ -250,12 +250,15 @@ fn the_door_answers_503_while_its_broker_is_away_and_goes_on_by_itself() {
     let url = up.notify_url(APP_ID);
     home.tell(&up, &Form::paid("BEFORE"));
     wait::until("every room is ready", || up.ask("/readyz").0 == 200);
-    let trouble: [(&str, fn(&Proxy)); 2] = [("silent", Proxy::freeze), ("cut", Proxy::cut)];
     let mut refused = 0;
     for round in 0..2 {
-        for (name, begin) in trouble {
+        for name in ["silent", "cut"] {
             let body = home.sign(&Form::paid(&format!("{name}{round}")));
-            begin(&proxy);
+            if name == "silent" {
+                proxy.freeze()
+            } else {
+                proxy.cut()
+            }
             for _ in 0..3 {
                 assert_eq!(http::post(&url, &body), (503, b"fail".to_vec()), "{name}");
                 refused += 1;

@@ -43,11 +43,12 @@ struct State {
     is_closed: AtomicBool,
 }
 
-type Answer = oneshot::Sender<Result<(i32, i64), AppendError>>;
+/// Of one record: its partition and offset.
+type Outcome = Result<(i32, i64), AppendError>;
 
 /// One record on its way.
 struct Waiting {
-    answer: Answer,
+    answer: oneshot::Sender<Outcome>,
     bytes: usize,
     /// As in [`State::delivered_ms`].
     sent_ms: u64,
@@ -128,10 +129,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl Shared {
     /// Hands the envelope to the producer, or says at once why not.
-    fn send(
-        &self,
-        envelope: &Envelope,
-    ) -> Result<oneshot::Receiver<Result<(i32, i64), AppendError>>, AppendError> {
+    fn send(&self, envelope: &Envelope) -> Result<oneshot::Receiver<Outcome>, AppendError> {
         // Nothing is left to wait in vain.
         if self.state.brokers.are_away() || self.state.is_broken.load(Ordering::Relaxed) {
             return Err(AppendError::Unavailable);

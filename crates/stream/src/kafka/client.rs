@@ -32,15 +32,17 @@ pub(super) fn failed(
     action: &'static str,
 ) -> impl FnOnce(KafkaError) -> StreamError {
     let (brokers, why) = (settings.brokers.clone(), heard.why());
-    move |source| match source {
-        KafkaError::ClientConfig(_, why, name, _) => {
+    move |source| {
+        if let KafkaError::ClientConfig(_, why, name, _) = source {
             let is_secret =
                 ["password", "secret", "pem", "oauth"].iter().any(|part| name.contains(part));
             let why = if is_secret { "its value is refused".to_owned() } else { why };
             StreamError::Property { name, why }
+        } else if is_away(&source) {
+            StreamError::Away { brokers, why }
+        } else {
+            StreamError::Kafka { action, brokers, source }
         }
-        source if is_away(&source) => StreamError::Away { brokers, why },
-        source => StreamError::Kafka { action, brokers, source },
     }
 }
 
