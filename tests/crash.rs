@@ -177,7 +177,7 @@ fn case_4_killed_while_it_applies_it_has_applied_nothing_by_half() {
 }
 
 #[test]
-fn case_5_killed_while_it_appends_a_retry_has_its_effect_once() {
+fn case_5_killed_while_it_appends_to_postgres_a_retry_has_its_effect_once() {
     let home = Home::new();
     let url = home.database.as_ref().unwrap().url.clone();
     let up = home.up();

@@ -7,4 +7,5 @@ mod disk;
 mod events;
 mod kills;
 mod march;
+mod records;
 mod stage;

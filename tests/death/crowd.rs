@@ -13,7 +13,7 @@ use crate::harness::form::{Form, Rule};
 use crate::harness::{http, wait};
 
 /// How many post at once.
-const SENDERS: usize = 6;
+const SENDERS: usize = 4;
 /// A notification's siblings and rivals: so many wait, and any of them is sent next.
 const WAITING: usize = 100;
 /// What comes again is sent by Alipay after minutes. Here it leaves the machine to those who start again.

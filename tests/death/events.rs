@@ -1,20 +1,13 @@
 //! The ledger's events, read as somebody else's program reads them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use diesel::sql_types::{BigInt, Binary, Text};
-use diesel::{QueryableByName, RunQueryDsl as _, sql_query};
 use payment::Topic;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
-use stream::{KafkaSettings, Log};
+use stream::Log;
 
 use super::crowd::Told;
-use crate::harness::wait;
+use super::records::{self, Record};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
@@ -27,10 +20,17 @@ pub(crate) struct Event {
 
 /// All of them, those of one trade in the order in which they stand in the log.
 pub(crate) fn read(log: &Log) -> Vec<Event> {
-    match log {
-        Log::Postgres { database_url, .. } => read_table(database_url),
-        Log::Kafka(kafka) => read_topic(kafka),
-    }
+    let event = |Record { key, mut headers, body }| {
+        let mut header = |name: &str| headers.remove(name).unwrap_or_else(|| panic!("no {name}"));
+        Event {
+            key,
+            id: header("ce_id"),
+            kind: header("ce_type"),
+            sequence: header("ce_sequence").parse().unwrap(),
+            body: serde_json::from_slice(&body).unwrap(),
+        }
+    };
+    records::read(log, Topic::LedgerEvents).into_iter().map(event).collect()
 }
 
 /// Whoever reads them once each, by their ids, knows every payment and refund to the fen.
@@ -83,81 +83,4 @@ pub(crate) fn assert_told(events: &[Event], told: &BTreeMap<String, Told>) {
         .map(|(trade_no, told)| (trade_no.clone(), (told.total_fen, told.refunds_fen.clone())))
         .collect();
     assert_eq!(heard, expected);
-}
-
-fn read_table(database_url: &str) -> Vec<Event> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        key: String,
-        #[diesel(sql_type = Text)]
-        id: String,
-        #[diesel(sql_type = Text)]
-        kind: String,
-        #[diesel(sql_type = BigInt)]
-        sequence: i64,
-        #[diesel(sql_type = Binary)]
-        body: Vec<u8>,
-    }
-    let mut conn = ledger::connect(database_url).unwrap();
-    let rows: Vec<Row> = sql_query(
-        "SELECT key, id, kind, sequence, body FROM log_record WHERE topic = $1
-          ORDER BY partition, record_offset",
-    )
-    .bind::<Text, _>(Topic::LedgerEvents.as_str())
-    .load(&mut conn)
-    .unwrap();
-    let event = |Row { key, id, kind, sequence, body }| {
-        let body = serde_json::from_slice(&body).unwrap();
-        Event { key, id, kind, sequence, body }
-    };
-    rows.into_iter().map(event).collect()
-}
-
-/// By a plain client of Kafka.
-fn read_topic(kafka: &KafkaSettings) -> Vec<Event> {
-    const PATIENCE: Duration = Duration::from_secs(30);
-    let topic = &kafka.topics.ledger_events;
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("group.id", "somebody-else")
-        .set("enable.auto.commit", "false")
-        .create()
-        .unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
-    let mut left: BTreeMap<i32, i64> = BTreeMap::new();
-    let mut list = TopicPartitionList::new();
-    for partition in metadata.topics()[0].partitions() {
-        let number = partition.id();
-        let (first, end) = consumer.fetch_watermarks(topic, number, PATIENCE).unwrap();
-        assert_eq!(first, 0, "nothing was dropped");
-        left.insert(number, end);
-        list.add_partition_offset(topic, number, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&list).unwrap();
-    left.retain(|_, end| *end > 0);
-    let mut events = Vec::new();
-    wait::until("all events are read", || {
-        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-            let message = message.unwrap();
-            let headers = message.headers().unwrap();
-            let header = |name: &str| {
-                let value = headers.iter().find(|header| header.key == name);
-                let value = value.unwrap_or_else(|| panic!("no {name}")).value.unwrap();
-                String::from_utf8(value.to_vec()).unwrap()
-            };
-            events.push(Event {
-                key: String::from_utf8(message.key().unwrap().to_vec()).unwrap(),
-                id: header("ce_id"),
-                kind: header("ce_type"),
-                sequence: header("ce_sequence").parse().unwrap(),
-                body: serde_json::from_slice(message.payload().unwrap()).unwrap(),
-            });
-            if left.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
-                left.remove(&message.partition());
-            }
-        }
-        left.is_empty()
-    });
-    events
 }

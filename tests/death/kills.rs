@@ -5,7 +5,7 @@ use stream::Log;
 use super::stage::Stage;
 use crate::harness::binary::Up;
 use crate::harness::postgres::Postgres;
-use crate::harness::{Broker, Database, log, wait};
+use crate::harness::{Broker, Database, log, sql, wait};
 
 /// How many answers between two blows.
 pub(super) const SOME: usize = 100;
@@ -82,10 +82,16 @@ fn case_10_with_kafka_killed_again_and_again_nobody_is_told_success_in_vain() {
     let stage = Stage::new(&database.url, &Log::Kafka(log::kafka(&broker)));
     let crowd = stage.crowd(10);
     let (ingress, consumer) = (stage.start("ingress"), stage.start("consumer"));
+    let (mut holder, mut looker) = (database.connect(), database.connect());
     crowd.while_buying(|| {
         for _ in 0..3 {
             crowd.wait_for_answers(SOME);
+            // A batch is in the middle of being applied, and is applied when there is no log any more.
+            sql::run(&mut holder, "BEGIN; LOCK TABLE journal_line IN ACCESS EXCLUSIVE MODE");
+            wait::until("the consumer waits", || sql::blocked(&mut looker) > 0);
             broker.kill();
+            sql::run(&mut holder, "COMMIT");
+            wait::until("its events wait", || sql::count(&mut looker, "outbox") > 0);
             wait::until("the front door says so", || ingress.ask("/readyz").0 == 503);
             let before = crowd.answers();
             crowd.wait_for_refusals(20);

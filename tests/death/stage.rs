@@ -1,6 +1,6 @@
 //! The processes of a merchant who has servers: front door and consumers, each by itself, over somebody's Postgres.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{fs, thread};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stream::Log;
 
 use super::crowd::{Crowd, Told};
-use super::events;
+use super::{events, records};
 use crate::harness::alipay::APP_ID;
 use crate::harness::binary::Up;
 use crate::harness::home::Home;
@@ -112,12 +112,12 @@ impl Stage {
         self.assert_parity(crowd, &told);
 
         // Our own arithmetic, which shares nothing with the program's.
-        let applied =
-            "SELECT notify_id AS text FROM inbox WHERE outcome = 'applied' ORDER BY notify_id";
-        let mut answered: Vec<String> = crowd.answered().into_keys().collect();
-        answered.sort_unstable();
+        let applied = "SELECT notify_id AS text FROM inbox WHERE outcome = 'applied'";
+        let answered: BTreeSet<String> = crowd.answered().into_keys().collect();
+        assert_eq!(records::notify_ids(&self.log), answered, "what was answered is in the log");
         let mut inbox = sql::texts(&mut conn, applied);
         inbox.sort_unstable();
+        let answered: Vec<String> = answered.into_iter().collect();
         assert_eq!(inbox, answered, "each notification applied once");
         for table in ["dead_letter", "quarantine", "conflict", "trade WHERE doubt IS NOT NULL"] {
             assert_eq!(sql::count(&mut conn, table), 0, "{table}");

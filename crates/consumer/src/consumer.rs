@@ -30,7 +30,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            batch: 500,
+            batch: 2_000,
             linger: Duration::from_millis(20),
             keep: Duration::from_secs(7 * 86_400),
         }

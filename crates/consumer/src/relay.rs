@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use ledger::outbox::{self, OutboxError, Outgoing};
+use ledger::outbox::{self, LEAD_SILENT_MAX, OutboxError, Outgoing};
 use payment::{Envelope, Topic};
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts, Registry};
 use service::{Clock, Shutdown, chain};
@@ -57,6 +57,7 @@ const AT_ONCE: i64 = 4_000;
 const FRESH: Duration = Duration::from_secs(5);
 /// How long the log may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+const _: () = assert!(FRESH.as_secs() + DEADLINE.as_secs() < LEAD_SILENT_MAX.as_secs());
 /// How often an empty outbox is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
@@ -119,7 +120,9 @@ impl Relay {
             self.observed = Some(Instant::now());
             self.metrics.waiting(waiting, self.clock.now());
         }
-        let settings = AppendSettings { deadline: DEADLINE, ..AppendSettings::default() };
+        // One commit for all that is read at once.
+        let settings =
+            AppendSettings { batch: 4_096, deadline: DEADLINE, ..AppendSettings::default() };
         let appender = match &mut self.appender {
             Some(appender) => &*appender,
             place @ None => &*place.insert(Appender::start(&self.log, settings)?),

@@ -2,6 +2,7 @@
 //! are what the facts say.
 
 mod books;
+mod sheet;
 
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Text};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl};

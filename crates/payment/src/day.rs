@@ -89,7 +89,8 @@ pub fn parse_local(text: &str) -> Result<DateTime<Utc>, DayError> {
 fn parse_usual(text: &str) -> Option<DateTime<Utc>> {
     const SINCE: u32 = 1992;
     let bytes: &[u8; 19] = text.as_bytes().try_into().ok()?;
-    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b' ', h1, h2, b':', mi1, mi2, b':', s1, s2] = bytes
+    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b' ', h1, h2, b':', mi1, mi2, b':', s1, s2] =
+        bytes
     else {
         return None;
     };
@@ -99,8 +100,11 @@ fn parse_usual(text: &str) -> Option<DateTime<Utc>> {
         })
     };
     let year = number(&[y1, y2, y3, y4]).filter(|year| *year >= SINCE)?;
-    let date =
-        NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, number(&[mo1, mo2])?, number(&[d1, d2])?)?;
+    let date = NaiveDate::from_ymd_opt(
+        i32::try_from(year).ok()?,
+        number(&[mo1, mo2])?,
+        number(&[d1, d2])?,
+    )?;
     let at = date.and_hms_opt(number(&[h1, h2])?, number(&[mi1, mi2])?, number(&[s1, s2])?)?;
     Some((at - chrono::Duration::hours(8)).and_utc())
 }

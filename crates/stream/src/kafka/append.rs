@@ -186,11 +186,9 @@ fn producer(
     state: &Arc<State>,
 ) -> Result<ThreadedProducer<Context>, StreamError> {
     let deadline_ms = settings.deadline.as_millis().to_string();
+    // `linger.ms` stays librdkafka's own: an idempotent producer has one batch of a partition on its way, and asks
+    // without waiting until the next one may leave, so a time shorter than an acknowledgement burns the processor.
     let mut config = client::config(kafka);
-    let has = |name: &str| kafka.properties.iter().any(|(given, _)| given == name);
-    if !has("linger.ms") && !has("queue.buffering.max.ms") {
-        config.set("linger.ms", "2");
-    }
     // Other names of what is set here, which would win or lose by chance.
     for name in ["request.required.acks", "delivery.timeout.ms", "transactional.id"] {
         config.remove(name);
