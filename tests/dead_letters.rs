@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use ::alipay::SigningKey;
+use payment::Topic;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -87,7 +88,8 @@ fn a_dead_letter_is_listed_and_shown_with_its_bytes_only_where_they_are_asked_fo
     let listed = forged.json(0, &["list", "--reason", "wrong_signature", "--app", APP_ID]);
     let [letter] = listed.as_array().unwrap().as_slice() else { panic!("{listed}") };
     let place = letter["place"].as_str().unwrap();
-    assert!(place.starts_with("notifications/"), "{place}");
+    let topic = forged.home.log().topic_name(Topic::Notifications).to_owned();
+    assert!(place.starts_with(&format!("{topic}/")), "{place}");
     assert_eq!(letter["replayed_to"], Value::Null);
     for none in [["--reason", "no_such_reason"], ["--app", "2021000000000009"]] {
         assert_eq!(forged.json(0, &[&["list"][..], &none].concat()), json!([]));

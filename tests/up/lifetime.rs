@@ -99,7 +99,7 @@ fn says_that_it_stops(up: &Up) -> bool {
 }
 
 #[test]
-fn told_to_stop_it_is_not_ready_closes_the_door_and_answers_what_is_in_flight() {
+fn told_to_stop_it_is_not_ready_closes_the_door_and_answers_what_is_on_its_way_to_postgres() {
     let home = Home::new()
         .variable("SUANPAN__INGRESS__APPEND_TIMEOUT_MS", "60000")
         .variable("SUANPAN__STOP__LIMIT_MS", "120000");
@@ -151,7 +151,7 @@ fn during_the_delay_the_door_is_open_and_a_second_signal_ends_everything_at_once
 }
 
 #[test]
-fn a_stop_that_hangs_is_cut_short_at_its_limit_and_says_what_did_not_end() {
+fn a_stop_that_hangs_on_postgres_is_cut_short_at_its_limit_and_says_what_did_not_end() {
     let home = Home::new()
         .variable("SUANPAN__INGRESS__APPEND_TIMEOUT_MS", "60000")
         .variable("SUANPAN__STOP__LIMIT_MS", "500");

@@ -30,7 +30,7 @@ fn a_sender_who_does_not_go_on_is_cut_off() {
 }
 
 #[test]
-fn without_its_database_it_answers_503_is_not_ready_and_goes_on_when_it_is_back() {
+fn without_its_postgres_it_answers_503_is_not_ready_and_goes_on_when_it_is_back() {
     let home = Home::new();
     let up = home.up();
     let url = up.notify_url(APP_ID);
@@ -64,7 +64,7 @@ fn without_its_database_it_answers_503_is_not_ready_and_goes_on_when_it_is_back(
 }
 
 #[test]
-fn a_database_that_does_not_answer_is_not_waited_for_and_a_retry_has_its_effect_once() {
+fn a_postgres_that_does_not_answer_is_not_waited_for_and_a_retry_has_its_effect_once() {
     let home = Home::new().variable("SUANPAN__INGRESS__APPEND_TIMEOUT_MS", "200");
     let up = home.up();
     let body = home.sign(&Form::paid("T1"));

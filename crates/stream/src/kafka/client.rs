@@ -61,6 +61,12 @@ pub(super) fn is_away(error: &KafkaError) -> bool {
             Code::RequestTimedOut,
             Code::MessageTimedOut,
             Code::LeaderNotAvailable,
+            // What it knows is older than what we know, or newer: it has just come, or we have just heard.
+            Code::FencedLeaderEpoch,
+            Code::UnknownLeaderEpoch,
+            Code::OffsetNotAvailable,
+            Code::ReplicaNotAvailable,
+            Code::KafkaStorageError,
             Code::NotLeaderForPartition,
             Code::CoordinatorLoadInProgress,
             Code::CoordinatorNotAvailable,
