@@ -54,6 +54,8 @@ pub struct Consumer {
     known: Vec<(Partition, i64)>,
     /// What was read and judged while the batch before was applied.
     ahead: Vec<Message>,
+    /// What went wrong meanwhile.
+    met: Option<StreamError>,
     /// When the oldest message was received that is not applied, as far as known.
     oldest: Option<DateTime<Utc>>,
 }
@@ -128,6 +130,7 @@ impl Consumer {
             held: None,
             known: Vec::new(),
             ahead: Vec::new(),
+            met: None,
             oldest: None,
         })
     }
@@ -143,6 +146,8 @@ impl Consumer {
             Err(StepError::Log(_)) => {
                 self.forget();
                 self.reader = None;
+                // It may be the same database.
+                self.ledger = None;
             }
             Err(StepError::Ledger(_) | StepError::Positions(_) | StepError::Apply(_)) => {
                 self.forget();
@@ -160,6 +165,9 @@ impl Consumer {
     }
 
     fn try_step(&mut self, wait: Duration) -> Result<Step, StepError> {
+        if let Some(error) = self.met.take() {
+            return Err(error.into());
+        }
         let ledger = match &mut self.ledger {
             Some(ledger) => ledger,
             place @ None => place.insert(ledger::connect_to_apply(&self.database_url)?),
@@ -208,8 +216,11 @@ impl Consumer {
         });
         match applied {
             Ok(applied) => {
-                // What reading ahead met is met again by the next step.
-                self.ahead = ahead.unwrap_or_default();
+                match ahead {
+                    Ok(ahead) => self.ahead = ahead,
+                    // Some errors are said once: the next step is the one that fails.
+                    Err(error) => self.met = Some(error),
+                }
                 self.oldest = oldest(&self.ahead);
                 reader.applied(&held.positions());
                 Ok(Step::Applied(applied))
@@ -351,7 +362,7 @@ impl Settling<'_> {
                 self.held.moved(&batch.steps);
                 self.metrics.applied(&applied, &batch.messages);
                 debug!(messages = batch.messages.len(), ?applied, "applied a batch");
-                add(&mut self.total, &applied);
+                self.total += applied;
                 Ok(())
             }
             Err(ApplyError::Refused(refusal)) => {
@@ -373,6 +384,8 @@ impl Settling<'_> {
                         "the ledger refuses a message: it is set aside"
                     );
                     message.content = Content::Dead { reason: "refused_by_ledger", detail };
+                    // It may have been the time that the ledger's calendar does not have.
+                    message.received_at = message.received_at.max(DateTime::UNIX_EPOCH);
                 }
                 self.settle(messages)
             }
@@ -422,14 +435,6 @@ fn judge_all(records: Vec<Record>, apps: &HashMap<AppId, Arc<App>>, held: &Held)
 fn oldest(messages: &[Message]) -> Option<DateTime<Utc>> {
     let received_at = messages.iter().map(|message| message.received_at);
     received_at.filter(|received_at| *received_at > DateTime::UNIX_EPOCH).min()
-}
-
-fn add(total: &mut Applied, more: &Applied) {
-    total.applied += more.applied;
-    total.kept += more.kept;
-    total.duplicate += more.duplicate;
-    total.quarantined += more.quarantined;
-    total.dead += more.dead;
 }
 
 fn due(last: &mut Option<Instant>, every: Duration) -> bool {

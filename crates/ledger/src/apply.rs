@@ -70,6 +70,16 @@ pub struct Applied {
     pub dead: u64,
 }
 
+impl std::ops::AddAssign for Applied {
+    fn add_assign(&mut self, more: Applied) {
+        self.applied += more.applied;
+        self.kept += more.kept;
+        self.duplicate += more.duplicate;
+        self.quarantined += more.quarantined;
+        self.dead += more.dead;
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// Another consumer has moved on with these partitions. Nothing was written: read the positions again.

@@ -121,6 +121,28 @@ pub(crate) struct Database {
     cluster: Option<Arc<Mutex<Cluster>>>,
 }
 
+/// The address with limits, where it has none of its own: a server whose machine is gone says nothing, and the system
+/// would wait for it for a quarter of an hour.
+fn impatient(url: &str) -> String {
+    const LIMITS: [(&str, &str); 5] = [
+        ("connect_timeout", "5"),
+        ("keepalives_idle", "10"),
+        ("keepalives_interval", "5"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "15000"),
+    ];
+    let is_uri = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let missing = LIMITS.iter().filter(|(name, _)| !url.contains(&format!("{name}=")));
+    missing.fold(url.to_owned(), |url, (name, value)| {
+        let joint = match (is_uri, url.contains('?')) {
+            (true, true) => '&',
+            (true, false) => '?',
+            (false, _) => ' ',
+        };
+        format!("{url}{joint}{name}={value}")
+    })
+}
+
 /// What a command may do to a schema that is behind, or to topics that are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Schema {
@@ -152,7 +174,7 @@ pub(crate) fn open_log(
 impl Database {
     pub(crate) fn open(settings: &Settings, schema: Schema) -> anyhow::Result<Database> {
         let database = match &settings.database.url {
-            Some(url) => Database { url: url.read()?, cluster: None },
+            Some(url) => Database { url: impatient(&url.read()?), cluster: None },
             None => {
                 let cluster = Cluster::open(&settings.data_dir)
                     .context("cannot start the private database")?;
@@ -192,5 +214,25 @@ impl Database {
             cluster.close().context("cannot stop the private database")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::impatient;
+
+    #[test]
+    fn an_address_gets_the_limits_that_it_lacks() {
+        let limits =
+            "keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=15000";
+        assert_eq!(
+            impatient("postgres://u@h/d"),
+            format!("postgres://u@h/d?connect_timeout=5&{limits}")
+        );
+        let own = "postgresql://u@/d?host=/run&connect_timeout=60";
+        assert_eq!(impatient(own), format!("{own}&{limits}"));
+        let words = "host=h dbname=d";
+        let expected = format!("{words} connect_timeout=5 {}", limits.replace('&', " "));
+        assert_eq!(impatient(words), expected);
     }
 }

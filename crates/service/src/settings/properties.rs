@@ -88,7 +88,10 @@ fn refusal(name: &str) -> Option<&'static str> {
             "the ledger holds the positions; the group is told of them after the ledger's commit"
         }
         "auto.offset.reset" => "reading goes on from the ledger's positions, never from a guess",
-        "partition.assignment.strategy" | "group.protocol" | "group.remote.assignor" => {
+        "partition.assignment.strategy"
+        | "group.protocol"
+        | "group.remote.assignor"
+        | "group.instance.id" => {
             "how partitions change hands is part of applying every message once"
         }
         "partitioner" => "one order's messages must stay in one partition, in their order",

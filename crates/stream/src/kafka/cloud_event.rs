@@ -128,5 +128,7 @@ fn parse_time(text: &str) -> Option<DateTime<Utc>> {
 
 /// When the broker, or the writer's library, says the record was made.
 fn taken_at(message: &BorrowedMessage<'_>) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_millis(message.timestamp().to_millis()?)
+    let at = DateTime::from_timestamp_millis(message.timestamp().to_millis()?)?;
+    // Anybody may write any number there, also one that the ledger's calendar does not reach.
+    (at >= DateTime::UNIX_EPOCH).then_some(at)
 }

@@ -366,7 +366,11 @@ impl Reader {
             }
             // librdkafka tries again by itself.
             Some(_) if client::is_away(&error) => Ok(()),
-            _ => Err(self.failed("read from")(error)),
+            _ => {
+                // What was skipped for it is no gap.
+                self.gaps.clear();
+                Err(self.failed("read from")(error))
+            }
         }
     }
 

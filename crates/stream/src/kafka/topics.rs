@@ -157,6 +157,7 @@ impl<'s> Admin<'s> {
         let topic = NewTopic::new(name, self.settings.partitions, replication)
             .set("cleanup.policy", "delete")
             .set("retention.ms", &keep_ms)
+            .set("retention.bytes", "-1")
             .set("min.insync.replicas", &in_sync)
             .set("unclean.leader.election.enable", "false");
         let options = AdminOptions::new().operation_timeout(Some(OPERATION_PATIENCE));
@@ -293,6 +294,12 @@ impl<'s> Admin<'s> {
             return unfit(
                 format!("keeps messages for {kept} ms, and the settings want {keep_ms}"),
                 format!("{}, or lower `[log] keep_hours`", alter("retention.ms", &keep_ms)),
+            );
+        }
+        if let Some(bytes) = number("retention.bytes").filter(|bytes| *bytes >= 0) {
+            return unfit(
+                format!("drops what is over {bytes} bytes, however young and unread it is"),
+                alter("retention.bytes", "-1"),
             );
         }
         let in_sync = self.settings.min_in_sync();
