@@ -142,7 +142,10 @@ impl Consumer {
             Ok(Step::Applied(_) | Step::Idle) => {}
             // Somebody else's: nothing that was read before counts, and the log says anew what is ours.
             Ok(Step::Fenced) => self.forget(),
-            Err(StepError::Log(StreamError::Away { .. })) => self.ahead.clear(),
+            // Neither is helped by leaving the group.
+            Err(StepError::Log(StreamError::Away { .. } | StreamError::Shrunk { .. })) => {
+                self.ahead.clear();
+            }
             Err(StepError::Log(_)) => {
                 self.forget();
                 self.reader = None;

@@ -97,6 +97,28 @@ pub fn check(
     Ok(Parity { partitions: compared, books, findings, unkept, answered })
 }
 
+/// Refuses a log that ends before what the ledger has applied of it: it was replaced, and new records would take the
+/// places of old ones.
+///
+/// # Errors
+/// When it does, or when log or ledger cannot be read.
+pub fn check_positions(log: &Log, conn: &mut ledger::Connection) -> Result<(), ParityError> {
+    let mut reader = Reader::beside(log)?;
+    let partitions = reader.assignment()?.partitions;
+    let asked: Vec<(&str, i32)> = partitions
+        .iter()
+        .map(|partition| (log.topic_name(partition.topic), partition.number))
+        .collect();
+    // The positions first: what is applied meanwhile is in the log by then.
+    let positions = ledger::position::read(conn, &asked)?;
+    for ((partition, end), position) in reader.ends(&partitions)?.into_iter().zip(positions) {
+        if position > end {
+            return Err(StreamError::Shrunk { partition, end, position }.into());
+        }
+    }
+    Ok(())
+}
+
 /// How many records of the log are not applied yet.
 ///
 /// # Errors

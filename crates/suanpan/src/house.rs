@@ -137,7 +137,7 @@ impl House {
             base.push(shutdown.hold("database"));
             database = Some(Database::open(settings, schema)?);
         }
-        let log = setup::open_log(settings, database.as_ref(), schema);
+        let log = setup::wait_for_log(settings, database.as_ref(), schema, shutdown);
         let (database, log) = match (database, log) {
             (database, Ok(log)) => (database, log),
             (database, Err(error)) => {

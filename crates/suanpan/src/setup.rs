@@ -1,14 +1,15 @@
 mod log;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use alipay::{App, Gateway, KeyRing, SigningKey, Timeouts, VerificationKey};
 use anyhow::{Context, anyhow, bail};
 use payment::{AppId, SellerId};
 use reconciliation::{Client, Terms};
 use service::settings::{self, AppSettings, Settings};
-use service::{Cluster, ClusterError, Reference};
-use stream::Log;
+use service::{Cluster, ClusterError, Reference, Shutdown};
+use stream::{Log, StreamError};
 
 pub(crate) use self::log::{keep, log};
 use crate::cli::Common;
@@ -168,7 +169,38 @@ pub(crate) fn open_log(
     } else {
         stream::check(&log).context("the log is not fit")?;
     }
+    if let (Log::Kafka(_), Some(database)) = (&log, database) {
+        consumer::parity::check_positions(&log, &mut database.connect()?)
+            .context("the log is not the one that the ledger has applied")?;
+    }
     Ok(log)
+}
+
+/// The same for a role that is started: brokers that are just coming up are waited for, a while.
+pub(crate) fn wait_for_log(
+    settings: &Settings,
+    database: Option<&Database>,
+    schema: Schema,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Log> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const LOOK_EVERY: Duration = Duration::from_millis(500);
+    let started = Instant::now();
+    loop {
+        let error = match open_log(settings, database, schema) {
+            Ok(log) => return Ok(log),
+            Err(error) => error,
+        };
+        // Whoever is turned away is not helped by waiting.
+        let is_away = matches!(
+            error.downcast_ref::<StreamError>(),
+            Some(StreamError::Away { why: None, .. })
+        );
+        if !is_away || started.elapsed() > PATIENCE || shutdown.wait_for(LOOK_EVERY) {
+            return Err(error);
+        }
+        tracing::warn!(error = service::chain(&*error), "waiting for the log");
+    }
 }
 
 impl Database {

@@ -96,8 +96,16 @@ impl Appender {
 
     pub(crate) async fn append(&self, envelope: Envelope) -> Result<(Partition, i64), AppendError> {
         let topic = envelope.topic;
+        // Whoever waits when the brokers go is told at once, and not when the delivery's time is over.
+        let gone = self.0.state.brokers.gone.notified();
+        tokio::pin!(gone);
+        gone.as_mut().enable();
         let answered = self.0.send(&envelope)?;
-        let (number, offset) = answered.await.unwrap_or(Err(AppendError::Unavailable))?;
+        let (number, offset) = tokio::select! {
+            biased;
+            answer = answered => answer.unwrap_or(Err(AppendError::Unavailable))?,
+            () = gone => return Err(AppendError::Unavailable),
+        };
         Ok((Partition { topic, number }, offset))
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use crate::{KafkaSettings, StreamError};
 
@@ -82,6 +83,10 @@ pub(super) fn is_away(error: &KafkaError) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Brokers {
     away: AtomicBool,
+    /// Tells those who wait for an answer that none will come soon.
+    pub(super) gone: Notify,
+    /// There is one broker in all: where it is not to be reached, nobody is.
+    pub(super) is_alone: AtomicBool,
     /// Why they turned us away, if they did when last asked.
     why: Mutex<Option<String>>,
 }
@@ -95,6 +100,7 @@ impl Brokers {
         if !self.away.swap(true, Ordering::Relaxed) {
             tracing::warn!("no broker of the log answers");
         }
+        self.gone.notify_waiters();
     }
 
     pub(super) fn came_back(&self) {
@@ -117,6 +123,12 @@ impl Brokers {
     pub(super) fn error(&self, error: &KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => self.went(),
+            Some(RDKafkaErrorCode::BrokerTransportFailure)
+                if self.is_alone.load(Ordering::Relaxed)
+                    && reason.contains("Connection refused") =>
+            {
+                self.went();
+            }
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
                 if why.replace(reason.to_owned()).is_none() {

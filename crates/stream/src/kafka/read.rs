@@ -69,8 +69,8 @@ impl Reader {
         let has = |name: &str| settings.properties.iter().any(|(given, _)| given == name);
         for (name, value) in [
             // How soon a dead member's partitions go to others.
-            ("session.timeout.ms", "10000"),
-            ("heartbeat.interval.ms", "2000"),
+            ("session.timeout.ms", "6000"),
+            ("heartbeat.interval.ms", "1500"),
             ("socket.timeout.ms", "10000"),
             ("fetch.wait.max.ms", "100"),
         ] {

@@ -1,6 +1,7 @@
 //! Our topics in the cluster: made, checked, grown.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -345,6 +346,8 @@ fn partitions<C: ClientContext>(
         heard,
         "look for the topics of",
     ))?;
+    let is_alone = metadata.brokers().len() == 1 && !settings.brokers.contains(',');
+    heard.is_alone.store(is_alone, Ordering::Relaxed);
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
         return Ok(None);
     };
