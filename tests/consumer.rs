@@ -79,13 +79,13 @@ fn a_forged_record_in_the_log_is_a_dead_letter_and_touches_nothing() {
     );
     assert_eq!(drain(&database, &mut consumer), Applied::default());
 
-    let mut letters = ledger::quarantine::dead_letters(&mut conn, 100).unwrap();
+    let mut letters =
+        ledger::dead_letter::list(&mut conn, ledger::dead_letter::Filter::default(), 100).unwrap();
     letters.sort_by_key(|letter| (letter.log_topic.clone(), letter.log_offset));
     let bodies: Vec<&[u8]> = letters.iter().map(|letter| &*letter.body).collect();
     let expected: Vec<&[u8]> = forged.iter().chain(&forged[..1]).map(|body| &**body).collect();
     assert_eq!(bodies, expected);
-    let causes: Vec<&str> =
-        letters.iter().map(|letter| letter.reason.split_once(": ").unwrap().0).collect();
+    let causes: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
     assert_eq!(causes[..3], ["wrong_signature", "wrong_signature", "missing_sign"]);
     assert_eq!(causes[3..], ["empty_body", "not_a_form", "wrong_signature"]);
     assert_eq!(books::of_trades(&mut conn, "%").into_keys().collect::<Vec<_>>(), ["GOOD"]);
@@ -124,11 +124,12 @@ fn a_message_for_an_app_that_nobody_knows_is_a_dead_letter() {
         log.append(Envelope { app_id, ..envelope(&alipay, &Notice::paid("T1")) }).unwrap();
         assert_eq!(drain(&database, &mut consumer), Applied { dead: 1, ..Applied::default() });
     }
-    let letters = ledger::quarantine::dead_letters(&mut conn, 100).unwrap();
+    let letters =
+        ledger::dead_letter::list(&mut conn, ledger::dead_letter::Filter::default(), 100).unwrap();
     assert_eq!(letters.len(), 2);
     for letter in letters {
-        assert!(letter.reason.starts_with("unknown_app: "), "{}", letter.reason);
-        assert!(letter.reason.contains("2021000000000009"), "{}", letter.reason);
+        assert_eq!(letter.reason, "unknown_app");
+        assert!(letter.detail.contains("2021000000000009"), "{}", letter.detail);
         assert_eq!(letter.body, alipay.sign(&Notice::paid("T1")));
     }
     assert_eq!(sql::count(&mut conn, "trade"), 0);
@@ -190,12 +191,13 @@ fn a_message_that_the_ledger_refuses_is_set_aside_alone() {
         let applied = drain(&database, &mut consumer);
         assert_eq!(applied, Applied { applied: 20, dead: 1, ..Applied::default() });
     }
-    let letters = ledger::quarantine::dead_letters(&mut conn, 100).unwrap();
+    let letters =
+        ledger::dead_letter::list(&mut conn, ledger::dead_letter::Filter::default(), 100).unwrap();
     assert_eq!(letters.len(), 2);
     for letter in letters {
         assert_eq!(letter.body, alipay.sign(&Notice::paid("POISON")));
-        assert!(letter.reason.starts_with("refused_by_ledger: "), "{}", letter.reason);
-        assert!(letter.reason.contains("no_poison"), "{}", letter.reason);
+        assert_eq!(letter.reason, "refused_by_ledger");
+        assert!(letter.detail.contains("no_poison"), "{}", letter.detail);
     }
     let trades = books::of_trades(&mut conn, "%");
     assert_eq!(trades.len(), 40);

@@ -1,4 +1,4 @@
-//! Genuine messages that failed a check, and messages that could not be applied.
+//! Genuine messages that failed a check.
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Bytea, Integer, Text, Timestamptz};
@@ -40,17 +40,6 @@ pub fn list(conn: &mut PgConnection, limit: i64) -> QueryResult<Vec<SetAside>> {
     sql_query(
         "SELECT app_id, log_topic, log_partition, log_offset, reason, received_at, body FROM quarantine
           ORDER BY received_at DESC, log_partition, log_offset LIMIT $1",
-    )
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-}
-
-/// The newest dead letters.
-pub fn dead_letters(conn: &mut PgConnection, limit: i64) -> QueryResult<Vec<SetAside>> {
-    sql_query(
-        "SELECT app_id, log_topic, log_partition, log_offset, reason || ': ' || detail AS reason, received_at,
-                body
-           FROM dead_letter ORDER BY received_at DESC, log_partition, log_offset LIMIT $1",
     )
     .bind::<BigInt, _>(limit)
     .load(conn)

@@ -123,13 +123,18 @@ fn a_record_that_is_not_ours_is_set_aside_alone_with_its_bytes() {
         let told = member.tale.metric(unreadable).unwrap();
         assert_eq!(told, (round * count).to_string());
     }
-    let mut letters = ledger::quarantine::dead_letters(&mut database.connect(), 100).unwrap();
+    let mut letters = ledger::dead_letter::list(
+        &mut database.connect(),
+        ledger::dead_letter::Filter::default(),
+        100,
+    )
+    .unwrap();
     letters.sort_by_key(|letter| letter.log_offset);
     assert_eq!(letters.len(), 2 * foreign.len());
     for (letter, (record, field)) in letters.iter().zip(foreign.iter().chain(&foreign)) {
-        let words =
-            format!("unreadable_record: the record's {field} is none that this version writes");
-        assert_eq!(letter.reason, words);
+        assert_eq!(letter.reason, "unreadable_record");
+        let words = format!("the record's {field} is none that this version writes");
+        assert_eq!(letter.detail, words);
         assert_eq!(letter.body, record.value.clone().unwrap_or_default());
     }
     let foreign_trades = "trade WHERE trade_no = 'FOREIGN'";
